@@ -1,0 +1,3 @@
+from sentinelctl.cli import main
+
+main()

@@ -1,0 +1,131 @@
+"""The typer app. Each command is one file; a SentinelError becomes its message, its remedy and its exit code."""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from sentinelctl.console import Console
+from sentinelctl.errors import Exit, SentinelError
+
+# Name, module under sentinelctl.cli, and whether it is a group (`app`) or a function of the same name.
+COMMANDS = (
+    ("demo", False),
+    ("review", False),
+    ("up", False),
+    ("down", False),
+    ("restart", False),
+    ("scale", False),
+    ("status", False),
+    ("logs", False),
+    ("doctor", False),
+    ("config", True),
+    ("fakehub", False),
+    ("model", True),
+    ("data", True),
+)
+
+# Options of every command, taken before and after its name.
+_EVERYWHERE = {"--json": 0, "--verbose": 0, "-v": 0, "--config": 1, "--runtime": 1}
+
+
+def hoist(arguments: list[str]) -> list[str]:
+    """Moves the options of every command to the front; what follows `--` stays where it is."""
+    front: list[str] = []
+    rest: list[str] = []
+    queue = list(arguments)
+    while queue:
+        word = queue.pop(0)
+        if word == "--":
+            return [*front, *rest, word, *queue]
+        name, has_value, _ = word.partition("=")
+        if name not in _EVERYWHERE:
+            rest.append(word)
+            continue
+        front.append(word)
+        if _EVERYWHERE[name] and not has_value and queue:
+            front.append(queue.pop(0))
+    return [*front, *rest]
+
+
+class _Group(TyperGroup):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, hoist(args))
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Context:
+    """What every command is given: `typer.Context.obj`."""
+
+    def __init__(self, console: Console, config: Path | None, runtime: str | None) -> None:
+        self.console = console
+        self._config = config
+        self._runtime = runtime
+
+    def settings(self) -> Any:
+        """services.settings.Settings from the file and the environment, with --runtime over both."""
+        from services.errors import ConfigError
+        from services.settings import load
+
+        try:
+            settings = load(self._config)
+        except ConfigError as exc:
+            raise SentinelError(str(exc), exit_code=Exit.USAGE) from exc
+        if self._runtime is None:
+            return settings
+        return settings.model_copy(update={"project": settings.project.model_copy(update={"runtime": self._runtime})})
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    is_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    is_verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines for people.")] = False,
+    config: Annotated[Path | None, typer.Option(help="Settings file; default ./sentinel.toml.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Where services run: auto or embedded.")] = None,
+) -> None:
+    """Sentinel: a push goes in, one review comes out, on your own machines."""
+    if runtime not in (None, "auto", "embedded"):
+        raise typer.BadParameter("is auto or embedded", param_hint="--runtime")
+    ctx.obj = Context(Console(is_json=is_json, is_verbose=is_verbose), config, runtime)
+
+
+def _register() -> None:
+    for name, is_group in COMMANDS:
+        module = import_module(f"sentinelctl.cli.{name}")
+        if is_group:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name)(getattr(module, name))
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    _register()
+    console = Console(is_json="--json" in arguments)
+    try:
+        code = app(arguments, standalone_mode=False)
+    except SentinelError as exc:
+        console.error(exc.message, exc.remedy, exc.exit_code)
+        code = exc.exit_code
+    except click.ClickException as exc:
+        console.error(exc.format_message(), "`sentinelctl --help` lists the commands", Exit.USAGE)
+        code = Exit.USAGE
+    except (KeyboardInterrupt, click.Abort):
+        console.note("interrupted")
+        code = Exit.INTERRUPTED
+    sys.exit(int(code or 0))

@@ -1,0 +1,41 @@
+"""Claims: who may cause an effect, and whether it already happened. One contract suite runs on every implementation."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What claim() answered.
+
+    status: `granted`, `held` (somebody else's lease runs for `retry_after_s` more seconds), or `done` (`result` is what
+    confirm() was given). token: fencing token, larger for each grant of a key. is_takeover: an earlier holder's lease
+    ended unconfirmed, so its effect may exist: look before acting.
+    """
+
+    status: Literal["granted", "held", "done"]
+    token: int = 0
+    is_takeover: bool = False
+    retry_after_s: float = 0.0
+    result: str = ""
+
+
+class Claims(Protocol):
+    """Every method raises ClaimsUnavailable when the store does not answer."""
+
+    async def claim(self, key: str, *, lease_s: float) -> Claim:
+        """Granted to one caller at a time, until its lease ends; never again once confirmed and kept."""
+
+    async def confirm(self, key: str, token: int, *, result: str, keep_s: float) -> bool:
+        """Marks the effect done for `keep_s`. False when a later token was granted meanwhile: somebody took over."""
+
+    async def release(self, key: str, token: int) -> None:
+        """Gives an unused claim back, so that the next caller need not wait for the lease and is no takeover."""
+
+    async def get(self, key: str) -> bytes | None:
+        """A remembered value, None when absent or expired."""
+
+    async def put(self, key: str, value: bytes, *, keep_s: float) -> None:
+        """Remembers a value for `keep_s`; the last put wins."""
+
+    async def close(self) -> None: ...

@@ -1,0 +1,65 @@
+"""Names that both sides of a wire rely on: topics, groups, ports, headers, environment. Standard library only."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class Topic(StrEnum):
+    PUSH_EVENTS = "push-events"
+    REVIEWS = "reviews"
+    DEAD_LETTERS = "reviews-dlq"
+
+
+class Group(StrEnum):
+    EXTRACTOR = "extractor"
+    PUBLISHER = "publisher"
+
+
+class Role(StrEnum):
+    """A kind of service process; `python -m services.<role>` starts one replica."""
+
+    WEBHOOK = "webhook"
+    EXTRACTOR = "extractor"
+    INFERENCE = "inference"
+    PUBLISHER = "publisher"
+
+
+class Header:
+    """Record headers."""
+
+    TRACEPARENT: Final = "traceparent"
+    DELIVERY_ID: Final = "delivery-id"
+    ATTEMPT: Final = "attempt"
+
+
+class Port:
+    """Default ports; further replicas take free ones."""
+
+    WEBHOOK: Final = 8000
+    INFERENCE: Final = 50051
+    PUBLISHER_METRICS: Final = 9102
+    INFERENCE_METRICS: Final = 9103
+    EXTRACTOR_METRICS: Final = 9104
+
+
+class Variable:
+    """Environment variables that are not settings of a section."""
+
+    CONFIG: Final = "SENTINEL_CONFIG"
+    REPLICA: Final = "SENTINEL_REPLICA"
+
+
+class Outcome(StrEnum):
+    """How an acknowledged delivery ends; exactly one of these, each with a reason in the log line."""
+
+    REVIEWED = "reviewed"
+    SUPERSEDED = "superseded"
+    COVERED = "covered"
+    DEAD_LETTERED = "dead-lettered"
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+
+
+SEVERITIES: Final = ("nit", "suggestion", "bug", "critical")
+
+NULL_SHA: Final = "0" * 40

@@ -1,0 +1,250 @@
+"""Every setting, declared once: environment over `sentinel.toml` over the defaults below.
+
+A service reads them once, in its `__main__`; `sentinelctl config init` writes them out with these comments, so each
+`description` is what an operator reads. Environment names are SENTINEL_<SECTION>_<KEY>; secrets come from there (or
+from the file that SENTINEL_<SECTION>_<KEY>_FILE names) and from nowhere else.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from services.contract import SEVERITIES, Port, Variable
+from services.errors import ConfigError
+
+DEFAULT_CONFIG = Path("sentinel.toml")
+Severity = Literal["nit", "suggestion", "bug", "critical"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProjectSettings(Section):
+    name: str = Field(
+        "sentinel",
+        pattern=r"^[a-z0-9][a-z0-9-]{0,40}$",
+        description="name of this installation; two names run side by side",
+    )
+    state_dir: str = Field(
+        "",
+        description="folder of the log, the claims and the processes' state; empty: ~/.local/state/sentinel/<name>",
+    )
+    runtime: Literal["auto", "embedded"] = Field(
+        "auto", description="where services run; auto takes the best one that answers"
+    )
+
+
+class StreamSettings(Section):
+    kind: Literal["sqlite"] = Field("sqlite", description="the log behind the services")
+    path: str = Field("", description="SQLite file of the log; empty: log.sqlite in the state folder")
+    partitions: int = Field(12, ge=1, le=256, description="partitions of each topic; never reduced")
+    retention_h: float = Field(24, gt=0, description="hours a record is kept")
+    lease_s: float = Field(10, gt=0, description="seconds after which a silent consumer loses its partitions")
+    poll_ms: float = Field(5, gt=0, description="milliseconds between looks at the log while it is empty")
+
+
+class ClaimsSettings(Section):
+    path: str = Field("", description="SQLite file of the claims; empty: claims.sqlite in the state folder")
+    lease_s: float = Field(60, gt=0, description="seconds after which an unconfirmed claim may be taken over")
+    keep_days: float = Field(
+        5,
+        ge=4,
+        description="days a confirmed review claim is kept; longer than GitHub's redelivery window of 3",
+    )
+    chunk_keep_h: float = Field(24, gt=0, description="hours a chunk's findings are kept for a retry")
+
+
+class GitHubSettings(Section):
+    api_url: str = Field(
+        "https://api.github.com", description="REST root; a GitHub Enterprise Server has https://HOST/api/v3"
+    )
+    timeout_s: float = Field(10, gt=0, description="seconds until an answer counts as lost")
+    app_id: int = Field(0, ge=0, description="GitHub App id; 0: authenticate by token")
+    pacing: Literal["on", "off"] = Field("on", description="keep to GitHub's content limits; off only against fakehub")
+    writes_per_min: float = Field(80, gt=0, description="content writes a minute, the limit GitHub documents")
+    writes_per_h: float = Field(500, gt=0, description="content writes an hour, the limit GitHub documents")
+    write_burst: int = Field(20, ge=1, description="writes that may go out at once after a quiet time")
+    token: SecretStr = Field(SecretStr(""), description="token with contents:read and pull_requests:write")
+    app_key: SecretStr = Field(SecretStr(""), description="private key of the GitHub App, PEM")
+
+
+class WebhookSettings(Section):
+    bind: str = Field("127.0.0.1", description="address the receiver listens on")
+    port: int = Field(
+        Port.WEBHOOK, ge=0, le=65535, description="port of the receiver and its /health, /ready, /metrics"
+    )
+    max_body_bytes: int = Field(25 * 1024 * 1024, ge=1024, description="largest body taken; GitHub sends at most 25 MB")
+    secret: SecretStr = Field(SecretStr(""), description="the webhook's secret; required")
+    secret_previous: SecretStr = Field(
+        SecretStr(""), description="the secret before a rotation, accepted beside the new one"
+    )
+
+
+class ExtractorSettings(Section):
+    replicas: int = Field(1, ge=1, le=64, description="processes started by up")
+    metrics_port: int = Field(Port.EXTRACTOR_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
+    max_in_flight: int = Field(32, ge=1, description="events worked on at once")
+    max_hunk_lines: int = Field(
+        2000, ge=10, description="lines of a hunk sent to the model; the rest is counted as too_large"
+    )
+    max_hunk_bytes: int = Field(
+        262144, ge=1024, description="bytes of a hunk sent to the model; larger ones are counted as too_large"
+    )
+    max_hunks: int = Field(
+        3000, ge=1, description="hunks of one review sent to the model; the rest is counted as over_budget"
+    )
+    ignore: tuple[str, ...] = Field(
+        (), description="globs of paths never reviewed, beside vendored, generated and lock files"
+    )
+    inference_timeout_s: float = Field(30, gt=0, description="longest wait for the inference call")
+
+
+class InferenceSettings(Section):
+    replicas: int = Field(1, ge=1, le=64, description="processes started by up")
+    bind: str = Field("127.0.0.1", description="address the gRPC server listens on")
+    port: int = Field(Port.INFERENCE, ge=0, le=65535, description="gRPC port")
+    metrics_port: int = Field(Port.INFERENCE_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
+    target: str = Field(
+        f"127.0.0.1:{Port.INFERENCE}",
+        description="where the extractor finds it: HOST:PORT, comma-separated, or file:PATH with one a line",
+    )
+    engine: Literal["onnx", "torchscript"] = Field(
+        "onnx", description="torchscript needs the [train] extra and an export"
+    )
+    weights: str = Field("", description="folder of other weights; empty: the shipped ones")
+    threads: int = Field(0, ge=0, description="threads of a forward pass; 0: one per core")
+    max_batch: int = Field(32, ge=1, description="chunks in one forward pass")
+    window_ms: float = Field(20, ge=0, description="longest a chunk waits for company on a busy engine")
+    max_queue_ms: float = Field(
+        5000, gt=0, description="queue time above which a call is refused with RESOURCE_EXHAUSTED"
+    )
+
+
+class PublisherSettings(Section):
+    replicas: int = Field(1, ge=1, le=64, description="processes started by up")
+    metrics_port: int = Field(Port.PUBLISHER_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
+    max_comments: int = Field(
+        3, ge=0, le=50, description="inline comments of one review; the rest is folded in its body"
+    )
+    min_severity: Severity = Field(
+        "suggestion", description=f"least severity of an inline comment: {', '.join(SEVERITIES)}"
+    )
+    min_confidence: float = Field(0.6, ge=0, le=1, description="least calibrated confidence of a finding that is shown")
+
+
+class Settings(Section):
+    """All sections, frozen. `load()` is the way to get one."""
+
+    project: ProjectSettings = Field(default_factory=ProjectSettings)
+    stream: StreamSettings = Field(default_factory=StreamSettings)
+    claims: ClaimsSettings = Field(default_factory=ClaimsSettings)
+    github: GitHubSettings = Field(default_factory=GitHubSettings)
+    webhook: WebhookSettings = Field(default_factory=WebhookSettings)
+    extractor: ExtractorSettings = Field(default_factory=ExtractorSettings)
+    inference: InferenceSettings = Field(default_factory=InferenceSettings)
+    publisher: PublisherSettings = Field(default_factory=PublisherSettings)
+
+    @property
+    def state_dir(self) -> Path:
+        return (
+            Path(self.project.state_dir).expanduser()
+            if self.project.state_dir
+            else (
+                Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "sentinel" / self.project.name
+            )
+        )
+
+    @property
+    def stream_path(self) -> Path:
+        return Path(self.stream.path).expanduser() if self.stream.path else self.state_dir / "log.sqlite"
+
+    @property
+    def claims_path(self) -> Path:
+        return Path(self.claims.path).expanduser() if self.claims.path else self.state_dir / "claims.sqlite"
+
+
+def sections() -> dict[str, type[Section]]:
+    """Section name to its class, in the order people read them."""
+    return {name: cast("type[Section]", field.annotation) for name, field in Settings.model_fields.items()}
+
+
+def secret_keys() -> list[tuple[str, str]]:
+    """(section, key) of every secret."""
+    return [
+        (section, key)
+        for section, model in sections().items()
+        for key, field in model.model_fields.items()
+        if field.annotation is SecretStr
+    ]
+
+
+def variable(section: str, key: str) -> str:
+    """The environment variable that overrides a key."""
+    return f"SENTINEL_{section}_{key}".upper()
+
+
+def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from `config` (else $SENTINEL_CONFIG, else ./sentinel.toml where present) and the environment.
+
+    Raises ConfigError naming the key, its fault and what to do.
+    """
+    environ = os.environ if environ is None else environ
+    document = _read(config, environ)
+    for section, key in secret_keys():
+        if key in document.get(section, {}):
+            raise ConfigError(
+                f"{section}.{key} is a secret and stands in the settings file; remove it there and set "
+                f"{variable(section, key)} (or {variable(section, key)}_FILE) instead"
+            )
+    for section, values in _from_environment(environ).items():
+        document[section] = {**document.get(section, {}), **values}
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as exc:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in exc.errors(include_input=False)
+        )
+        raise ConfigError(
+            f"the settings do not hold: {faults}. `sentinelctl config init` writes a file with every key"
+        ) from exc
+
+
+def _read(config: Path | None, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    named = config or (Path(environ[Variable.CONFIG]) if environ.get(Variable.CONFIG) else None)
+    path = named or DEFAULT_CONFIG
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        if named is None:
+            return {}
+        raise ConfigError(f"no settings file at {path}; `sentinelctl config init {path}` writes one") from exc
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{path} is not readable TOML: {exc}") from exc
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Overrides by section. A variable of a known section with an unknown key is refused by the section itself."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, value in environ.items():
+        section, _, key = name.removeprefix("SENTINEL_").lower().partition("_")
+        model = sections().get(section) if name.startswith("SENTINEL_") else None
+        if model is None:
+            continue
+        if key.endswith("_file") and (section, key.removesuffix("_file")) in secret_keys():
+            key, value = key.removesuffix("_file"), _secret_file(name, value)
+        field = model.model_fields.get(key)
+        is_list = field is not None and get_origin(field.annotation) is tuple
+        found.setdefault(section, {})[key] = [part for part in value.split(",") if part] if is_list else value
+    return found
+
+
+def _secret_file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{name} names {path}, which cannot be read: {exc}") from exc

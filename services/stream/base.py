@@ -1,0 +1,59 @@
+"""The log as services see it. One contract suite runs on every implementation (tests/contracts/test_stream.py)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartition
+
+
+class Producer(Protocol):
+    async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
+        """Durable when it returns; all of `records` or none. Raises BusUnavailable."""
+
+    async def close(self) -> None: ...
+
+
+class Consumer(Protocol):
+    """One member of a group. Positions start at the group's committed offset, else at the beginning."""
+
+    async def poll(self, *, max_records: int, timeout_s: float) -> list[Record]:
+        """Next records of the owned, unpaused partitions, in order per partition; empty after `timeout_s`.
+
+        Keeps the membership alive and takes part in rebalances. Raises BusUnavailable.
+        """
+
+    def assignment(self) -> frozenset[TopicPartition]:
+        """Partitions owned as of the last poll. Work on a partition that left must not be committed."""
+
+    def pause(self, positions: frozenset[TopicPartition]) -> None: ...
+
+    def resume(self, positions: frozenset[TopicPartition]) -> None: ...
+
+    def seek(self, position: TopicPartition, offset: int) -> None:
+        """The next poll reads this partition from `offset`."""
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Each value is the next offset to read. A partition owned by somebody else by now is left out silently."""
+
+    async def close(self) -> None:
+        """Leaves the group at once, so that its partitions move without waiting for the lease."""
+
+
+class Admin(Protocol):
+    async def create_topics(self, topics: Mapping[str, int]) -> frozenset[str]:
+        """Name to partition count; idempotent. Returns the names it created."""
+
+    async def topics(self) -> dict[str, int]: ...
+
+    async def lag(self, group: str, topic: str) -> list[Lag]: ...
+
+    async def offset_at(self, position: TopicPartition, timestamp_ms: int) -> int:
+        """First offset appended at or after the time; the end offset when there is none."""
+
+    async def read(self, position: TopicPartition, offset: int, max_records: int) -> list[Record]:
+        """Reads without a group, for people and tools."""
+
+    async def expire(self) -> int:
+        """Drops records older than the retention; returns how many. Kafka does this itself and answers 0."""
+
+    async def close(self) -> None: ...
