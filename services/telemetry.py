@@ -83,7 +83,7 @@ class Metrics:
 
 
 def configure_logging(service: str, *, level: int = logging.INFO) -> None:
-    """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given. Called once in `__main__`."""
+    """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given."""
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -122,7 +122,7 @@ class OpsServer:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, format: str, *args: Any) -> None:
+            def log_message(self, *args: Any) -> None:
                 """Probes and scrapes are not worth a line."""
 
         self._server = ThreadingHTTPServer((bind, port), Handler)

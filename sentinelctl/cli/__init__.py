@@ -3,14 +3,15 @@
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
-import click
 import typer
-from typer.core import TyperGroup
 
 from sentinelctl.console import Console
 from sentinelctl.errors import Exit, SentinelError
+
+if TYPE_CHECKING:
+    from services.settings import Settings
 
 # Name, module under sentinelctl.cli, and whether it is a group (`app`) or a function of the same name.
 COMMANDS = (
@@ -52,13 +53,7 @@ def hoist(arguments: list[str]) -> list[str]:
     return [*front, *rest]
 
 
-class _Group(TyperGroup):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, hoist(args))
-
-
 app = typer.Typer(
-    cls=_Group,
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -75,8 +70,8 @@ class Context:
         self._config = config
         self._runtime = runtime
 
-    def settings(self) -> Any:
-        """services.settings.Settings from the file and the environment, with --runtime over both."""
+    def settings(self) -> "Settings":
+        """From the file and the environment, with --runtime over both."""
         from services.errors import ConfigError
         from services.settings import load
 
@@ -118,14 +113,14 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _register()
     console = Console(is_json="--json" in arguments)
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(hoist(arguments), standalone_mode=False)
     except SentinelError as exc:
         console.error(exc.message, exc.remedy, exc.exit_code)
         code = exc.exit_code
-    except click.ClickException as exc:
-        console.error(exc.format_message(), "`sentinelctl --help` lists the commands", Exit.USAGE)
+    except typer.TyperException as exc:
+        console.error(str(exc), "`sentinelctl --help` lists the commands", Exit.USAGE)
         code = Exit.USAGE
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         console.note("interrupted")
         code = Exit.INTERRUPTED
     sys.exit(int(code or 0))
