@@ -1,0 +1,1 @@
+"""The main job on one machine: real commits in, reviews out, with an account of every delivery."""
