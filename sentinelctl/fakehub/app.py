@@ -1,0 +1,642 @@
+"""GitHub's REST routes over a FakeHub, as an ASGI app, and `/_fakehub/`, where tests and the demo look behind them.
+
+Latency is spent before an API request is handled, so a write becomes visible at the moment its answer is sent. A
+client that dies meanwhile changes nothing: the write still happens, as on GitHub. Control routes have no latency.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import re
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx2
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sentinelctl.fakehub import app_token, hooks, shapes
+from sentinelctl.fakehub.hub import (
+    APP_ID,
+    APP_USER,
+    HUMAN,
+    INSTALLATION_ID,
+    FakeHub,
+    Hook,
+    Pull,
+    Repository,
+    Request,
+    User,
+)
+from sentinelctl.fakehub.rules import Refused
+
+CONTROL = "/_fakehub/"
+PER_PAGE = 30
+MAX_PER_PAGE = 100
+MAX_PULL_FILES = 3_000
+# A comparison shows at most this many files, and this many commits where no page is asked for.
+MAX_COMPARE_FILES = 300
+MAX_COMPARE_COMMITS = 250
+MAX_REQUEST_BYTES = 25_000_000
+RATE_LIMIT = 5_000
+_DOCUMENTATION = "https://docs.github.com/rest"
+_PERMISSIONS = {"contents": "write", "metadata": "read", "pull_requests": "write"}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, read: `body` is its JSON, None for a GET."""
+
+    hub: FakeHub
+    user: User
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Headers
+    url_path: str
+    body: Any
+
+    @property
+    def repository(self) -> Repository:
+        found = self.hub.repository(f"{self.path['owner']}/{self.path['repo']}")
+        if found is None:
+            raise Refused(404, "Not Found")
+        return found
+
+    @property
+    def pull(self) -> Pull:
+        number = self.path["number"]
+        found = self.repository.pulls.get(int(number)) if number.isascii() and number.isdigit() else None
+        if found is None:
+            raise Refused(404, "Not Found")
+        return found
+
+    def commit(self, revision: str) -> str:
+        sha = self.repository.resolve(revision)
+        if sha is None:
+            raise Refused(422, f"No commit found for SHA: {revision}")
+        return sha
+
+    def number(self, name: str, default: int) -> int:
+        """A positive number of the query; GitHub passes over anything else."""
+        text = self.query.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 10**9 else default
+
+
+@dataclass(frozen=True)
+class Reply:
+    value: Any
+    status: int = 200
+    link: str | None = None
+    sends: tuple[tuple[Hook, hooks.Delivery], ...] = ()
+    """Deliveries to make once the answer is out."""
+
+
+Handler = Callable[[Call], Reply]
+
+
+def create_app(hub: FakeHub) -> ASGIApp:
+    """An ASGI app over `hub`."""
+    routes = [
+        *(Route(path, _endpoint(hub, handler, auth), methods=[method]) for method, path, handler, auth in _ROUTES),
+        Route("/{rest:path}", _endpoint(hub, _not_found, "none"), methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
+    ]
+    return _Wire(Starlette(routes=routes), hub)
+
+
+class _Wire:
+    """Reads the request whole, spends the latency, and writes the request down. Control routes pass through."""
+
+    def __init__(self, app: ASGIApp, hub: FakeHub) -> None:
+        self._app = app
+        self._hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"].startswith(CONTROL):
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+        body = await _body(receive)
+        if body is None:
+            return
+        if self._hub.latency_ms:
+            await asyncio.sleep(self._hub.latency_ms / 1000)
+
+        async def replay() -> Message:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, replay, watch)
+        finally:
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            self._hub.requests.append(Request(scope["method"], scope["path"], status, round(elapsed_ms, 3)))
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """None when the client left before the end of its request, which GitHub then never sees."""
+    parts: list[bytes] = []
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        size += len(part)
+        if size <= MAX_REQUEST_BYTES:
+            parts.append(part)
+        has_more = message.get("more_body", False)
+    return b"".join(parts) if size <= MAX_REQUEST_BYTES else b"too large"
+
+
+def _endpoint(hub: FakeHub, handler: Handler, auth: str) -> Callable[[HttpRequest], Awaitable[Response]]:
+    async def endpoint(request: HttpRequest) -> Response:
+        try:
+            user = _authenticate(hub, auth, request.headers.get("authorization"))
+            call = Call(
+                hub,
+                user,
+                request.path_params,
+                request.query_params,
+                request.headers,
+                request.url.path,
+                await _json(request),
+            )
+            reply = await run_in_threadpool(handler, call)
+        except Refused as exc:
+            refused: dict[str, Any] = {"message": exc.message}
+            if exc.errors:
+                refused["errors"] = exc.errors
+            reply = Reply({**refused, "documentation_url": _DOCUMENTATION, "status": str(exc.status)}, exc.status)
+        return _response(hub, request, reply)
+
+    return endpoint
+
+
+def _authenticate(hub: FakeHub, auth: str, authorization: str | None) -> User:
+    if auth == "none":
+        return HUMAN
+    if auth == "jwt":
+        scheme, _, token = (authorization or "").partition(" ")
+        why = app_token.refusal(
+            token.strip() if scheme.lower() == "bearer" else "", hub.app_public_key, hub.clock_ns() / 10**9
+        )
+        if why is not None:
+            raise Refused(401, why)
+        return APP_USER
+    user = hub.user_of(authorization)
+    if user is None:
+        raise Refused(401, "Bad credentials")
+    return user
+
+
+async def _json(request: HttpRequest) -> Any:
+    if request.method == "GET":
+        return None
+    try:
+        return json.loads(await request.body() or b"{}")
+    except ValueError as exc:
+        raise Refused(400, "Problems parsing JSON") from exc
+
+
+def _response(hub: FakeHub, request: HttpRequest, reply: Reply) -> Response:
+    is_raw = isinstance(reply.value, bytes)
+    content = reply.value if is_raw else json.dumps(reply.value, ensure_ascii=False).encode("utf-8", "replace")
+    headers = {
+        "X-GitHub-Media-Type": "github.v3; format=json",
+        "X-RateLimit-Limit": str(RATE_LIMIT),
+        "X-RateLimit-Remaining": str(RATE_LIMIT - 1),
+        "X-RateLimit-Reset": str(hub.clock_ns() // 10**9 + 3600),
+    }
+    if reply.link is not None:
+        headers["Link"] = reply.link
+    status = reply.status
+    if request.method == "GET" and status == HTTPStatus.OK and not request.url.path.startswith(CONTROL):
+        headers["ETag"] = f'W/"{hashlib.sha256(content).hexdigest()}"'
+        if request.headers.get("if-none-match") == headers["ETag"]:
+            status, content = 304, b""
+    background = BackgroundTask(_send, reply.sends) if reply.sends else None
+    media_type = "application/octet-stream" if is_raw else "application/json; charset=utf-8"
+    return Response(content, status, headers, media_type, background)
+
+
+async def _send(sends: Sequence[tuple[Hook, hooks.Delivery]]) -> None:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        for hook, delivery in sends:
+            try:
+                hook.last_code = (await hooks.deliver(hook.url, delivery, client)).status_code
+            except (httpx2.HTTPError, httpx2.InvalidURL):
+                hook.last_code = 0
+
+
+def _page(
+    call: Call, items: Sequence[Any], default: int = PER_PAGE, maximum: int = MAX_PER_PAGE
+) -> tuple[slice, str | None]:
+    """The page asked for, and its Link header where there is more than one."""
+    size = min(call.number("per_page", default), maximum)
+    number = call.number("page", 1)
+    last = max(1, -(-len(items) // size))
+    links = {"prev": number - 1, "next": number + 1, "last": last, "first": 1}
+    if number >= last:
+        del links["next"], links["last"]
+    if number <= 1:
+        del links["prev"], links["first"]
+    address = f"{call.hub.base_url}{call.url_path}"
+    shown = [f'<{address}?{urlencode({**call.query, "page": page})}>; rel="{name}"' for name, page in links.items()]
+    return slice((number - 1) * size, number * size), ", ".join(shown) or None
+
+
+def _listed(call: Call, items: Sequence[Any], shape: Callable[[Any], Any]) -> Reply:
+    window, link = _page(call, items)
+    return Reply([shape(item) for item in items[window]], link=link)
+
+
+def _not_found(_: Call) -> Reply:
+    raise Refused(404, "Not Found")
+
+
+def _get_user(call: Call) -> Reply:
+    if call.user == APP_USER:
+        raise Refused(403, "Resource not accessible by integration")
+    return Reply(shapes.user(call.user, call.hub.base_url))
+
+
+def _get_rate_limit(call: Call) -> Reply:
+    reset = call.hub.clock_ns() // 10**9 + 3600
+    core = {"limit": RATE_LIMIT, "used": 0, "remaining": RATE_LIMIT, "reset": reset}
+    return Reply({"resources": {"core": core}, "rate": core})
+
+
+def _get_repository(call: Call) -> Reply:
+    return Reply(shapes.repository(call.repository, call.hub.base_url))
+
+
+def _get_installation(call: Call) -> Reply:
+    served, owner = call.repository, shapes.user(HUMAN, call.hub.base_url)
+    return Reply(
+        {
+            "id": INSTALLATION_ID,
+            "account": owner,
+            "app_id": APP_ID,
+            "target_type": "User",
+            "repository_selection": "all",
+            "permissions": _PERMISSIONS,
+            "events": ["pull_request", "push"],
+            "html_url": f"{call.hub.base_url}/{served.full_name}/settings/installations/{INSTALLATION_ID}",
+            "access_tokens_url": f"{call.hub.base_url}/app/installations/{INSTALLATION_ID}/access_tokens",
+        }
+    )
+
+
+def _create_token(call: Call) -> Reply:
+    if call.path["installation"] != str(INSTALLATION_ID):
+        raise Refused(404, "Not Found")
+    token, expires_at_ns = call.hub.issue_token()
+    return Reply(
+        {
+            "token": token,
+            "expires_at": shapes.utc(expires_at_ns),
+            "permissions": _PERMISSIONS,
+            "repository_selection": "all",
+        },
+        201,
+    )
+
+
+def _get_commit(call: Call) -> Reply:
+    served, base_url = call.repository, call.hub.base_url
+    sha = call.commit(call.path["ref"])
+    files = served.git.changes(sha)[:MAX_PULL_FILES]
+    window, link = _page(call, files, MAX_COMPARE_FILES, MAX_COMPARE_FILES)
+    additions, deletions = sum(one.additions for one in files), sum(one.deletions for one in files)
+    return Reply(
+        {
+            **shapes.commit(served.git.commit(sha), served, base_url),
+            "stats": {"total": additions + deletions, "additions": additions, "deletions": deletions},
+            "files": [shapes.file(one, served, sha, base_url) for one in files[window]],
+        },
+        link=link,
+    )
+
+
+def _compare(call: Call) -> Reply:
+    """Three dots: from the merge base. Pages are of commits; the files stand on the first page alone."""
+    served, base_url = call.repository, call.hub.base_url
+    names = call.path["basehead"].split("...")
+    if len(names) != 2:
+        raise Refused(404, "Not Found")
+    base, head = (served.resolve(name.rpartition(":")[2]) for name in names)
+    if base is None or head is None:
+        raise Refused(404, "Not Found")
+    root = served.git.merge_base(base, head)
+    if root is None:
+        raise Refused(404, f"No common ancestor between {names[0]} and {names[1]}.")
+    ahead, behind = served.git.between(base, head), served.git.between(head, base)
+    link = None
+    if call.query.keys() & {"page", "per_page"}:
+        window, link = _page(call, ahead)
+    else:
+        window = slice(-MAX_COMPARE_COMMITS, None)
+    is_first = call.number("page", 1) == 1
+    files = served.git.diff(root, head)[:MAX_COMPARE_FILES] if is_first else ()
+    status = {(False, False): "identical", (True, False): "ahead", (False, True): "behind"}
+    url = f"{base_url}/repos/{served.full_name}/compare/{names[0]}...{names[1]}"
+    html_url = f"{base_url}/{served.full_name}/compare/{names[0]}...{names[1]}"
+    return Reply(
+        {
+            "url": url,
+            "html_url": html_url,
+            "permalink_url": f"{base_url}/{served.full_name}/compare/{base}...{head}",
+            "diff_url": f"{html_url}.diff",
+            "patch_url": f"{html_url}.patch",
+            "base_commit": shapes.commit(served.git.commit(base), served, base_url),
+            "merge_base_commit": shapes.commit(served.git.commit(root), served, base_url),
+            "status": status.get((bool(ahead), bool(behind)), "diverged"),
+            "ahead_by": len(ahead),
+            "behind_by": len(behind),
+            "total_commits": len(ahead),
+            "commits": [shapes.commit(one, served, base_url) for one in served.git.commits(ahead[window])],
+            "files": [shapes.file(one, served, head, base_url) for one in files],
+        },
+        link=link,
+    )
+
+
+def _list_commit_pulls(call: Call) -> Reply:
+    """Open pull requests that bring a commit. One that the default branch has is no longer theirs, as on GitHub."""
+    served = call.repository
+    sha = call.commit(call.path["sha"])
+    default = served.resolve(served.git.default_branch)
+    is_merged = default is not None and served.git.is_ancestor(sha, default)
+    found = [] if is_merged else [one for one in served.pulls.values() if sha in served.pull_commits(one)]
+    return _listed(call, found, lambda one: shapes.pull(one, served, call.hub.base_url))
+
+
+def _list_pulls(call: Call) -> Reply:
+    served = call.repository
+    state = call.query.get("state", "open")
+    owner, _, head = call.query.get("head", "").rpartition(":")
+    base = call.query.get("base")
+    found = [
+        one
+        for one in reversed(served.pulls.values())
+        if state in {"all", one.state}
+        and (not owner or (owner.lower() == HUMAN.login and one.head_ref == head))
+        and base in {None, one.base_ref}
+    ]
+    return _listed(call, found, lambda one: shapes.pull(one, served, call.hub.base_url))
+
+
+def _get_pull(call: Call) -> Reply:
+    return Reply(shapes.pull_details(call.pull, call.repository, call.hub.base_url))
+
+
+def _list_pull_files(call: Call) -> Reply:
+    served, pull = call.repository, call.pull
+    files = served.pull_files(pull)[:MAX_PULL_FILES]
+    return _listed(call, files, lambda one: shapes.file(one, served, pull.head_sha, call.hub.base_url))
+
+
+def _get_contents(call: Call) -> Reply:
+    """A file with its bytes in base64, or the entries of a folder."""
+    served, base_url = call.repository, call.hub.base_url
+    path = call.path["path"].strip("/")
+    ref = call.query.get("ref") or served.git.default_branch
+    sha = served.resolve(ref)
+    if sha is None:
+        raise Refused(404, f"No commit found for the ref {ref}")
+    entries = served.git.entries(sha, path)
+    if not entries:
+        raise Refused(404, "Not Found")
+
+    def about(path: str, kind: str, blob: str) -> shapes.Json:
+        return {
+            "type": {"blob": "file", "tree": "dir"}.get(kind, "submodule"),
+            "name": path.rpartition("/")[2],
+            "path": path,
+            "sha": blob,
+            "url": f"{base_url}/repos/{served.full_name}/contents/{path}?ref={ref}",
+            "html_url": f"{base_url}/{served.full_name}/blob/{ref}/{path}",
+        }
+
+    first = entries[0]
+    if len(entries) != 1 or first.path != path:
+        return Reply([about(one.path, one.kind, one.sha) for one in entries])
+    content = served.git.blob(first.sha) if first.kind == "blob" else b""
+    if "raw" in call.headers.get("accept", ""):
+        return Reply(content)
+    text = base64.encodebytes(content).decode()
+    return Reply({**about(path, first.kind, first.sha), "size": len(content), "encoding": "base64", "content": text})
+
+
+def _list_reviews(call: Call) -> Reply:
+    served, pull = call.repository, call.pull
+    shown = [one for one in pull.reviews if one.state != "PENDING" or one.author == call.user]
+    return _listed(call, shown, lambda one: shapes.review(one, pull, served, call.hub.base_url))
+
+
+def _create_review(call: Call) -> Reply:
+    review = call.hub.create_review(call.repository, call.pull, call.user, call.body)
+    return Reply(shapes.review(review, call.pull, call.repository, call.hub.base_url))
+
+
+def _get_review(call: Call) -> Reply:
+    found = next((one for one in call.pull.reviews if str(one.id) == call.path["review"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return Reply(shapes.review(found, call.pull, call.repository, call.hub.base_url))
+
+
+def _list_review_comments(call: Call) -> Reply:
+    served, pull = call.repository, call.pull
+    found = next((one for one in pull.reviews if str(one.id) == call.path["review"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return _listed(call, found.comments, lambda one: shapes.comment(one, pull, served, call.hub.base_url))
+
+
+def _list_comments(call: Call) -> Reply:
+    served, pull = call.repository, call.pull
+    found = [one for review in pull.reviews if review.state != "PENDING" for one in review.comments]
+    return _listed(call, found, lambda one: shapes.comment(one, pull, served, call.hub.base_url))
+
+
+def _create_comment(call: Call) -> Reply:
+    comment = call.hub.create_comment(call.repository, call.pull, call.user, call.body)
+    return Reply(shapes.comment(comment, call.pull, call.repository, call.hub.base_url), 201)
+
+
+def _list_commit_comments(call: Call) -> Reply:
+    served, sha = call.repository, call.commit(call.path["sha"])
+    found = [one for one in served.comments if one.commit_id == sha]
+    return _listed(call, found, lambda one: shapes.commit_comment(one, served, call.hub.base_url))
+
+
+def _create_commit_comment(call: Call) -> Reply:
+    served = call.repository
+    comment = call.hub.create_commit_comment(served, call.commit(call.path["sha"]), call.user, call.body)
+    return Reply(shapes.commit_comment(comment, served, call.hub.base_url), 201)
+
+
+def _list_hooks(call: Call) -> Reply:
+    served = call.repository
+    return _listed(call, list(served.hooks.values()), lambda one: shapes.hook(one, served, call.hub.base_url))
+
+
+def _create_hook(call: Call) -> Reply:
+    """Sends the hook a signed ping, as GitHub does."""
+    served, base_url = call.repository, call.hub.base_url
+    config = call.body.get("config") if isinstance(call.body, dict) else None
+    url = config.get("url") if isinstance(config, dict) else None
+    events = call.body.get("events", ["push"]) if isinstance(call.body, dict) else None
+    if not isinstance(config, dict) or not isinstance(url, str) or not re.match(r"https?://", url):
+        raise Refused(422, "Validation Failed", [_hook_error("url", "url must be an http or https address")])
+    if not isinstance(events, list) or not all(isinstance(event, str) for event in events):
+        raise Refused(422, "Validation Failed", [_hook_error("events", "events must be a list of names")])
+    if config.get("content_type") != "json":
+        raise Refused(422, "Validation Failed", [_hook_error("content_type", "fakehub sends json; set content_type")])
+    if any(one.url == url and set(one.events) & set(events) for one in served.hooks.values()):
+        raise Refused(422, "Validation Failed", [_hook_error("base", "Hook already exists on this repository")])
+    hook = call.hub.add_hook(served, url, events, config.get("secret"))
+    ping = hooks.delivery("ping", hooks.ping(served, hook, base_url), hook.secret)
+    return Reply(shapes.hook(hook, served, base_url), 201, sends=((hook, ping),))
+
+
+def _hook_error(field: str, message: str) -> Mapping[str, str]:
+    return {"resource": "Hook", "code": "custom", "field": field, "message": message}
+
+
+def _show_visible(call: Call) -> Reply:
+    return Reply(call.hub.visible())
+
+
+def _show_requests(call: Call) -> Reply:
+    """The last 10,000 API requests."""
+    return Reply(
+        [
+            {"method": one.method, "path": one.path, "status": one.status, "ms": one.ms}
+            for one in tuple(call.hub.requests)
+        ]
+    )
+
+
+def _set_latency(call: Call) -> Reply:
+    """{"ms": 300}"""
+    ms = call.body.get("ms") if isinstance(call.body, dict) else None
+    if not isinstance(ms, int | float) or isinstance(ms, bool) or not 0 <= ms <= 600_000:
+        raise Refused(422, "ms must be a number from 0 to 600000")
+    call.hub.latency_ms = float(ms)
+    return Reply({"ms": call.hub.latency_ms})
+
+
+def _open_pull(call: Call) -> Reply:
+    """{"repository": "local/name", "base": revision, "head": revision, "base_ref"?, "head_ref"?, "title"?, "draft"?}
+
+    Hooks that take `pull_request` are sent `opened`.
+    """
+    served, base_url = _named(call), call.hub.base_url
+    texts = {name: _text(call.body, name) for name in ("base", "head", "base_ref", "head_ref", "title")}
+    pull = call.hub.create_pull(
+        served,
+        base=texts["base"] or "",
+        head=texts["head"] or "",
+        base_ref=texts["base_ref"],
+        head_ref=texts["head_ref"],
+        title=texts["title"],
+        is_draft=call.body.get("draft") is True,
+    )
+    payload = hooks.pull_request(served, pull, "opened", base_url)
+    return Reply(shapes.pull_details(pull, served, base_url), 201, sends=_to_hooks(served, "pull_request", payload))
+
+
+def _move_branch(call: Call) -> Reply:
+    """{"repository": "local/name", "branch": name, "after": revision, "before"?: revision}
+
+    `before` is where the branch is set first, for a push of commits that it has already. Hooks that take `push` are
+    sent one; those that take `pull_request`, a `synchronize` for each open pull request of the branch.
+    """
+    served, base_url = _named(call), call.hub.base_url
+    branch, after, start = (_text(call.body, name) for name in ("branch", "after", "before"))
+    if not branch or not after:
+        raise Refused(422, "branch and after must be given")
+    if start:
+        call.hub.push(served, branch, start)
+    before, moved = call.hub.push(served, branch, after)
+    payload = hooks.push(served, f"refs/heads/{branch}", before, served.refs[branch], base_url)
+    sends = list(_to_hooks(served, "push", payload))
+    for pull in moved:
+        synchronized = hooks.pull_request(served, pull, "synchronize", base_url, before)
+        sends.extend(_to_hooks(served, "pull_request", synchronized))
+    return Reply({"before": before, "after": served.refs[branch]}, sends=tuple(sends))
+
+
+def _to_hooks(served: Repository, event: str, payload: shapes.Json) -> tuple[tuple[Hook, hooks.Delivery], ...]:
+    taking = [hook for hook in served.hooks.values() if hook.takes(event)]
+    return tuple((hook, hooks.delivery(event, payload, hook.secret)) for hook in taking)
+
+
+def _named(call: Call) -> Repository:
+    name = _text(call.body, "repository")
+    found = call.hub.repository(name or "")
+    if found is None:
+        served = ", ".join(one.full_name for one in call.hub.repositories)
+        raise Refused(404, f"repository {name!r} is not served here; served: {served}")
+    return found
+
+
+def _text(body: Any, name: str) -> str | None:
+    if not isinstance(body, dict):
+        raise Refused(400, "Body should be a JSON object")
+    value = body.get(name)
+    if value is not None and not isinstance(value, str):
+        raise Refused(422, f"{name} must be a string")
+    return value
+
+
+_REPO = "/repos/{owner}/{repo}"
+_PULL = f"{_REPO}/pulls/{{number}}"
+_ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
+    ("GET", "/user", _get_user, "token"),
+    ("GET", "/rate_limit", _get_rate_limit, "token"),
+    ("POST", "/app/installations/{installation}/access_tokens", _create_token, "jwt"),
+    ("GET", _REPO, _get_repository, "token"),
+    ("GET", f"{_REPO}/installation", _get_installation, "jwt"),
+    ("GET", f"{_REPO}/hooks", _list_hooks, "token"),
+    ("POST", f"{_REPO}/hooks", _create_hook, "token"),
+    ("GET", f"{_REPO}/commits/{{sha}}/pulls", _list_commit_pulls, "token"),
+    ("GET", f"{_REPO}/commits/{{sha}}/comments", _list_commit_comments, "token"),
+    ("POST", f"{_REPO}/commits/{{sha}}/comments", _create_commit_comment, "token"),
+    ("GET", f"{_REPO}/commits/{{ref:path}}", _get_commit, "token"),
+    ("GET", f"{_REPO}/compare/{{basehead:path}}", _compare, "token"),
+    ("GET", f"{_REPO}/contents/{{path:path}}", _get_contents, "token"),
+    ("GET", f"{_REPO}/pulls", _list_pulls, "token"),
+    ("GET", _PULL, _get_pull, "token"),
+    ("GET", f"{_PULL}/files", _list_pull_files, "token"),
+    ("GET", f"{_PULL}/comments", _list_comments, "token"),
+    ("POST", f"{_PULL}/comments", _create_comment, "token"),
+    ("GET", f"{_PULL}/reviews", _list_reviews, "token"),
+    ("POST", f"{_PULL}/reviews", _create_review, "token"),
+    ("GET", f"{_PULL}/reviews/{{review}}", _get_review, "token"),
+    ("GET", f"{_PULL}/reviews/{{review}}/comments", _list_review_comments, "token"),
+    ("GET", f"{CONTROL}visible", _show_visible, "none"),
+    ("GET", f"{CONTROL}requests", _show_requests, "none"),
+    ("POST", f"{CONTROL}latency", _set_latency, "none"),
+    ("POST", f"{CONTROL}pulls", _open_pull, "none"),
+    ("POST", f"{CONTROL}refs", _move_branch, "none"),
+)
