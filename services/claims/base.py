@@ -10,7 +10,8 @@ class Claim:
 
     status: `granted`, `held` (somebody else's lease runs for `retry_after_s` more seconds), or `done` (`result` is what
     confirm() was given). token: fencing token, larger for each grant of a key. is_takeover: an earlier holder's lease
-    ended unconfirmed, so its effect may exist: look before acting.
+    ended unconfirmed, so its effect may exist: look before acting. known_since: Unix time at which the store began;
+    what happened before it is unknown, so look before acting on anything older.
     """
 
     status: Literal["granted", "held", "done"]
@@ -18,6 +19,7 @@ class Claim:
     is_takeover: bool = False
     retry_after_s: float = 0.0
     result: str = ""
+    known_since: float = 0.0
 
 
 class Claims(Protocol):
@@ -30,7 +32,10 @@ class Claims(Protocol):
         """Marks the effect done for `keep_s`. False when a later token was granted meanwhile: somebody took over."""
 
     async def release(self, key: str, token: int) -> None:
-        """Gives an unused claim back, so that the next caller need not wait for the lease and is no takeover."""
+        """Gives an unused claim back: the next caller need not wait for the lease.
+
+        That is no takeover, unless the claim given back was one: what its earlier holder did is still unknown.
+        """
 
     async def get(self, key: str) -> bytes | None:
         """A remembered value, None when absent or expired."""
