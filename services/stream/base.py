@@ -14,12 +14,16 @@ class Producer(Protocol):
 
 
 class Consumer(Protocol):
-    """One member of a group. Positions start at the group's committed offset, else at the beginning."""
+    """One member of a group on one topic. Positions start at the group's committed offset, else at the beginning.
+
+    Everything but poll and seek may be called while a poll waits. Cancelling a poll loses nothing.
+    """
 
     async def poll(self, *, max_records: int, timeout_s: float) -> list[Record]:
-        """Next records of the owned, unpaused partitions, in order per partition; empty after `timeout_s`.
+        """Next records of the owned, unpaused partitions, in order per partition.
 
-        Keeps the membership alive and takes part in rebalances. Raises BusUnavailable.
+        Empty after `timeout_s`, and at once when the assignment changed. Keeps the membership alive and takes part in
+        rebalances. Raises BusUnavailable.
         """
 
     def assignment(self) -> frozenset[TopicPartition]:
@@ -27,13 +31,17 @@ class Consumer(Protocol):
 
     def pause(self, positions: frozenset[TopicPartition]) -> None: ...
 
-    def resume(self, positions: frozenset[TopicPartition]) -> None: ...
+    def resume(self, positions: frozenset[TopicPartition]) -> None:
+        """A poll that waits looks at these at once."""
 
     def seek(self, position: TopicPartition, offset: int) -> None:
         """The next poll reads this partition from `offset`."""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Each value is the next offset to read. A partition owned by somebody else by now is left out silently."""
+
+    async def lag(self) -> list[Lag]:
+        """Of the owned partitions."""
 
     async def close(self) -> None:
         """Leaves the group at once, so that its partitions move without waiting for the lease."""

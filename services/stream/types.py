@@ -44,13 +44,17 @@ class Appended(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """How far a group is behind on one partition: records, and seconds since the oldest unread one was appended."""
+    """How far a group is behind on one partition: records, and seconds since the oldest unread one was appended.
+
+    start: offset of the oldest unread record that the retention left, `end` when there is none.
+    """
 
     position: TopicPartition
     committed: int | None
     end: int
     age_s: float
+    start: int
 
     @property
     def records(self) -> int:
-        return self.end - (self.committed or 0)
+        return self.end - self.start
