@@ -106,7 +106,7 @@ def parse_diff(text: str | bytes) -> tuple[FileDiff, ...]:
         elif _is_names(lines, at):
             file, at = _plain_file(lines, at)
             files.append(file)
-        elif line.startswith(("@@ ", "@@@ ")):
+        elif _HUNK.match(line):
             raise DiffError(f"line {at + 1}: a hunk before any file header ('diff --git' or '---' and '+++')")
         else:
             if found := _SUBMODULE.match(line):
