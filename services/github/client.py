@@ -6,10 +6,11 @@ GitHub's answer does not have its documented shape.
 
 import asyncio
 import json
+import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, Self, TypeVar
@@ -18,7 +19,7 @@ from urllib.parse import quote, urlencode
 import httpx2
 from pydantic import Field, TypeAdapter, ValidationError
 
-from services.errors import ConfigError, Retryable
+from services.errors import ConfigError, Poison, Retryable
 from services.github.auth import AppAuth, Auth, InstallationToken, TokenAuth
 from services.github.etags import EtagCache, Page
 from services.github.pacing import Pace, limit_wait_s
@@ -52,15 +53,11 @@ _HEADERS = {
     "X-GitHub-Api-Version": "2022-11-28",
 }
 _REDIRECTS = (301, 302, 307, 308)
+_SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _NO_REASON = {404: "github_not_found", 410: "github_gone", 403: "github_forbidden"}
 
 _T = TypeVar("_T")
-
-
-class _Compared(Answer):
-    status: str
-    files: tuple[ChangedFile, ...] = ()
 
 
 class _Commit(Answer):
@@ -77,7 +74,7 @@ _PULLS = TypeAdapter(tuple[PullRequest, ...])
 _REVIEWS = TypeAdapter(tuple[PostedReview, ...])
 _COMMENTS = TypeAdapter(tuple[PostedComment, ...])
 _PULL = TypeAdapter(PullRequest)
-_COMPARED = TypeAdapter(_Compared)
+_COMPARISON = TypeAdapter(Comparison)
 _COMMIT = TypeAdapter(_Commit)
 _REVIEW = TypeAdapter(PostedReview)
 _COMMENT = TypeAdapter(PostedComment)
@@ -183,22 +180,14 @@ class GitHub:
     async def compare(self, repo: Repo, base: str, head: str) -> Comparison:
         """What `head` changed since its merge base with `base` (names or shas): at most MAX_COMPARED_FILES files.
 
-        Pages are pages of commits; files stand on the first ones, so the first page without files is the last read.
+        Pages are pages of commits, which nobody needs; the files all stand on the first one.
         """
-        status, files = "", list[ChangedFile]()
         basehead = f"{quote(base, safe='')}...{quote(head, safe='')}"
-        async with aclosing(self._pages(repo, f"/compare/{basehead}", per_page=100)) as pages:
-            async for page in pages:
-                compared = _parsed(_COMPARED, page)
-                status = compared.status
-                files += compared.files
-                if not compared.files:
-                    break
-        return Comparison(status, tuple(files))
+        return _parsed(_COMPARISON, await self._read(repo, f"/compare/{basehead}?per_page=1"))
 
     async def commit_files(self, repo: Repo, sha: str) -> tuple[ChangedFile, ...]:
         """What one commit changed against its first parent: at most MAX_FILES files."""
-        pages = self._pages(repo, f"/commits/{quote(sha, safe='')}", per_page=100)
+        pages = self._pages(repo, _commit_path(sha))
         return tuple([file async for page in pages for file in _parsed(_COMMIT, page).files])
 
     async def reviews(self, repo: Repo, number: int) -> tuple[PostedReview, ...]:
@@ -218,11 +207,11 @@ class GitHub:
         return _parsed(_REVIEW, await self._write(repo, f"/pulls/{number:d}/reviews", document))
 
     async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]:
-        pages = self._pages(repo, f"/commits/{quote(sha, safe='')}/comments", per_page=100)
+        pages = self._pages(repo, f"{_commit_path(sha)}/comments", per_page=100)
         return tuple([comment async for page in pages for comment in _parsed(_COMMENTS, page)])
 
     async def create_commit_comment(self, repo: Repo, sha: str, *, body: str) -> PostedComment:
-        return _parsed(_COMMENT, await self._write(repo, f"/commits/{quote(sha, safe='')}/comments", {"body": body}))
+        return _parsed(_COMMENT, await self._write(repo, f"{_commit_path(sha)}/comments", {"body": body}))
 
     def _authentication(self) -> Auth:
         if self._settings.app_id:
@@ -241,8 +230,8 @@ class GitHub:
         minted = _parsed(_MINTED, Page(response.content))
         return InstallationToken(minted.token, minted.expires_at.timestamp())
 
-    async def _pages(self, repo: Repo, path: str, **query: str | int) -> AsyncGenerator[Page, None]:
-        page = await self._read(repo, f"{path}?{urlencode(query)}")
+    async def _pages(self, repo: Repo, path: str, **query: str | int) -> AsyncIterator[Page]:
+        page = await self._read(repo, f"{path}?{urlencode(query)}" if query else path)
         yield page
         for _ in range(MAX_PAGES):
             if page.next_url is None:
@@ -397,6 +386,12 @@ def _root(api_url: str) -> httpx2.URL:
     if root.scheme not in ("http", "https") or not root.host or root.userinfo or root.query:
         raise ConfigError(f"github.api_url is {api_url!r}; give http(s)://HOST[/api/v3]")
     return root
+
+
+def _commit_path(sha: str) -> str:
+    if not _SHA.fullmatch(sha):
+        raise Poison("bad_sha", f"{sha[:80]!r} is no commit id; 40 or 64 hexadecimal digits were expected")
+    return f"/commits/{sha}"
 
 
 def _parsed(shape: TypeAdapter[_T], page: Page) -> _T:

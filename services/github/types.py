@@ -83,15 +83,15 @@ class ChangedFile(Answer):
     """Its @@ blocks; None for a binary, a too large, and an only renamed file."""
     changes: int = 0
     """Added and deleted lines."""
-    previous_path: str | None = Field(None, alias="previous_filename")
+    sha: str | None = None
+    """Its blob."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Answer):
     """status: ahead, behind, diverged or identical, of head seen from base. Files since the merge base."""
 
     status: str
-    files: tuple[ChangedFile, ...]
+    files: tuple[ChangedFile, ...] = ()
 
 
 class PostedReview(Answer):

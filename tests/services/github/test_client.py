@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from services.errors import ConfigError, Deferred, Retryable
+from services.errors import ConfigError, Deferred, Poison, Retryable
 from services.github.client import CREDENTIALS_RETRY_S, MAX_CONNECTIONS, GitHub
 from services.github.types import (
     GitHubLimited,
@@ -125,19 +125,18 @@ async def test_files_are_read_page_by_page_as_the_links_say(connect: Connect) ->
     assert forge.paths == [f"{path}?per_page=100", f"{path}?per_page=100&page=2", f"{path}?per_page=100&page=3"]
 
 
-async def test_a_comparison_stops_at_the_first_page_without_files(connect: Connect) -> None:
+async def test_a_comparison_is_one_request_however_many_commits_it_spans(connect: Connect) -> None:
     next_page = f"{ROOT}/repos/octocat/hello/compare/a...b?page=2"
-    forge = Forge(
-        linked({"status": "ahead", "files": [FILE]}, next_page), linked({"status": "ahead", "files": []}, next_page)
-    )
+    forge = Forge(linked({"status": "ahead", "files": [FILE]}, next_page))
     comparison = await connect(forge).compare(REPO, "a", "b")
-    assert (comparison.status, len(comparison.files), len(forge.requests)) == ("ahead", 1, 2)
+    assert (comparison.status, len(comparison.files)) == ("ahead", 1)
+    assert forge.paths == ["/repos/octocat/hello/compare/a...b?per_page=1"]
 
 
 async def test_branch_names_cannot_leave_their_place_in_the_path(connect: Connect) -> None:
     forge = Forge(ok({"status": "ahead", "files": []}))
     await connect(forge).compare(REPO, "../../x?y#z", "feature/ü")
-    assert forge.paths == ["/repos/octocat/hello/compare/..%2F..%2Fx%3Fy%23z...feature%2F%C3%BC?per_page=100"]
+    assert forge.paths == ["/repos/octocat/hello/compare/..%2F..%2Fx%3Fy%23z...feature%2F%C3%BC?per_page=1"]
 
 
 async def test_the_files_of_a_commit_are_paged_too(connect: Connect) -> None:
@@ -146,6 +145,15 @@ async def test_the_files_of_a_commit_are_paged_too(connect: Connect) -> None:
         ok({"sha": "1" * 40, "files": [FILE]}),
     )
     assert len(await connect(forge).commit_files(REPO, "1" * 40)) == 2
+
+
+@pytest.mark.parametrize("sha", ["..", "", "main", "1" * 39, "1" * 40 + "/x"])
+async def test_only_a_commit_id_takes_the_place_of_one(connect: Connect, sha: str) -> None:
+    forge = Forge(ok({}))
+    with pytest.raises(Poison) as caught:
+        await connect(forge).commit_files(REPO, sha)
+    assert caught.value.reason == "bad_sha"
+    assert forge.requests == []
 
 
 async def test_pull_requests_of_a_branch_are_asked_for_by_owner_and_branch(connect: Connect) -> None:
