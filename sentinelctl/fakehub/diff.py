@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 # GitHub leaves `patch` out of a file above either (its repository limits page).
 MAX_PATCH_LINES = 20_000
@@ -86,13 +87,15 @@ def parse_diff(output: bytes) -> tuple[FileDiff, ...]:
             old_path = path
             path, rest = rest.split(b"\0", 1)
         records.append((letter[0], old_sha, new_sha, old_path, path))
-    starts = [match.start() for match in _SECTION.finditer(rest)]
-    sections = [rest[start:end] for start, end in zip(starts, [*starts[1:], len(rest)], strict=True)]
+    patch = rest.removeprefix(b"\0")
+    starts = [match.start() for match in _SECTION.finditer(patch)]
+    sections = [patch[start:end] for start, end in pairwise([*starts, len(patch)])]
     at = 0
     for letter, old_sha, new_sha, old_path, path in records:
         count = 2 if letter == "T" else 1
         files.append(_file(letter, old_sha, new_sha, old_path, path, sections[at : at + count]))
         at += count
+    assert at == len(sections), f"git listed {at} changes and showed {len(sections)}"
     return tuple(files)
 
 

@@ -185,8 +185,8 @@ class FakeHub:
         for path in repositories:
             git = Git(path)
             plain = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in git.name)
-            for number in range(1, copies + 1):
-                self._serve(git, plain if number == 1 else f"{plain}-{number}")
+            for _ in range(copies):
+                self._serve(git, plain)
 
     def repository(self, full_name: str) -> Repository | None:
         """By owner/name, in any case of letters, as GitHub does."""

@@ -15,7 +15,7 @@ MAX_BODY_CHARS = 65_536
 STATES = {"APPROVE": "APPROVED", "REQUEST_CHANGES": "CHANGES_REQUESTED", "COMMENT": "COMMENTED", None: "PENDING"}
 _REVIEW_KEYS = {"commit_id": str, "body": str, "event": str, "comments": list}
 _LINE_KEYS = {"path": str, "body": str, "line": int, "side": str, "start_line": int, "start_side": str}
-_NO_HUNK = "diff hunk can't be blank"
+_NO_HUNK = "can't be blank"
 
 
 class Refused(Exception):
