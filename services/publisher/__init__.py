@@ -1,0 +1,1 @@
+"""Turns findings into one review on GitHub, once."""

@@ -1,0 +1,69 @@
+"""python -m services.publisher: one replica of the publisher."""
+
+import asyncio
+import signal
+import sys
+
+import structlog
+
+from services.claims import open_claims
+from services.claims.base import Claims
+from services.contract import Group, Role, Topic
+from services.errors import ClaimsUnavailable, ConfigError
+from services.github.client import GitHub
+from services.publisher.handler import Handler
+from services.settings import Settings, load
+from services.stream import open_consumer, open_producer
+from services.stream.runner import Runner
+from services.telemetry import Metrics, OpsServer, configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    metrics = Metrics()
+    claims = open_claims(settings)
+    producer = open_producer(settings.stream, settings.stream_path)
+    try:
+        async with GitHub(settings.github, metrics) as github:
+            runner = Runner(
+                open_consumer(settings.stream, settings.stream_path, group=Group.PUBLISHER, topic=Topic.REVIEWS),
+                producer,
+                Handler(github, claims, metrics, settings=settings.publisher, claims_settings=settings.claims),
+                topic=Topic.REVIEWS,
+                group=Group.PUBLISHER,
+                metrics=metrics,
+            )
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, runner.stop)
+            await _begin(claims)
+            with OpsServer(settings.publisher.metrics_port, metrics, runner.is_ready) as ops:
+                log.info("publisher.started", metrics_port=ops.port)
+                await runner.run()
+                log.info("publisher.stopped")
+    finally:
+        await producer.close()
+        await claims.close()
+
+
+async def _begin(claims: Claims) -> None:
+    """A new store knows of no event older than itself, so it begins before the first one comes."""
+    try:
+        await claims.get("")
+    except ClaimsUnavailable as exc:
+        log.warning("claims.unavailable", error=str(exc))
+
+
+def main() -> int:
+    configure_logging(Role.PUBLISHER)
+    try:
+        asyncio.run(run(load()))
+    except ConfigError as exc:
+        log.critical("publisher.refused", error=str(exc))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
