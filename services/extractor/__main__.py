@@ -1,0 +1,61 @@
+"""python -m services.extractor: one replica of the extractor."""
+
+import asyncio
+import signal
+import sys
+
+import structlog
+import uvloop
+
+from services.contract import Group, Role, Topic
+from services.errors import ConfigError
+from services.extractor.handler import Handler
+from services.extractor.reviewer import GrpcReviewer, Targets
+from services.github.client import GitHub
+from services.settings import Settings, load
+from services.stream import open_consumer, open_producer
+from services.stream.runner import Limits, Runner
+from services.telemetry import Metrics, OpsServer, configure_logging
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    metrics = Metrics()
+    reviewer = GrpcReviewer(Targets(settings.inference.target), timeout_s=settings.extractor.inference_timeout_s)
+    async with GitHub(settings.github, metrics) as github:
+        producer = open_producer(settings.stream, settings.stream_path)
+        try:
+            runner = Runner(
+                open_consumer(settings.stream, settings.stream_path, group=Group.EXTRACTOR, topic=Topic.PUSH_EVENTS),
+                producer,
+                Handler(github, reviewer, settings.extractor, metrics),
+                topic=Topic.PUSH_EVENTS,
+                group=Group.EXTRACTOR,
+                metrics=metrics,
+                limits=Limits(max_in_flight=settings.extractor.max_in_flight),
+            )
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, runner.stop)
+            with OpsServer(settings.extractor.metrics_port, metrics, runner.is_ready) as ops:
+                log.info("extractor.started", metrics_port=ops.port, inference=settings.inference.target)
+                await runner.run()
+                log.info("extractor.stopped")
+        finally:
+            await reviewer.close()
+            await producer.close()
+
+
+def main() -> int:
+    configure_logging(Role.EXTRACTOR)
+    try:
+        uvloop.run(run(load()))
+    except ConfigError as exc:
+        log.critical("extractor.refused", error=str(exc))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
