@@ -25,19 +25,17 @@ def fakehub(
     Answers need the token in SENTINEL_GITHUB_TOKEN where it is set. Nothing is written into a repository.
     """
     import asyncio
-    import os
     import signal
 
     from sentinelctl.fakehub.hub import FakeHub
     from sentinelctl.fakehub.server import serve
 
-    console = ctx.obj.console
-    hub = FakeHub(
-        repo or [Path()], copies=copies, token=os.environ.get("SENTINEL_GITHUB_TOKEN") or None, latency_ms=latency_ms
-    )
+    console, settings = ctx.obj.console, ctx.obj.settings()
+    token = settings.github.token.get_secret_value() or None
+    hub = FakeHub(repo or [Path()], copies=copies, token=token, latency_ms=latency_ms)
     if webhook is not None:
+        secret = settings.webhook.secret.get_secret_value() or None
         for served in hub.repositories:
-            secret = os.environ.get("SENTINEL_WEBHOOK_SECRET") or None
             hub.add_hook(served, webhook, ("push", "pull_request"), secret)
 
     async def run() -> None:

@@ -63,6 +63,8 @@ class Call:
     path: Mapping[str, str]
     query: Mapping[str, str]
     headers: Headers
+    origin: str
+    """Scheme and host under which the client found us; links in the answer lead back there."""
     url_path: str
     body: Any
 
@@ -175,6 +177,7 @@ def _endpoint(hub: FakeHub, handler: Handler, auth: str) -> Callable[[HttpReques
                 request.path_params,
                 request.query_params,
                 request.headers,
+                f"{request.url.scheme}://{request.url.netloc}",
                 request.url.path,
                 await _json(request),
             )
@@ -257,7 +260,7 @@ def _page(
         del links["next"], links["last"]
     if number <= 1:
         del links["prev"], links["first"]
-    address = f"{call.hub.base_url}{call.url_path}"
+    address = f"{call.origin}{call.url_path}"
     shown = [f'<{address}?{urlencode({**call.query, "page": page})}>; rel="{name}"' for name, page in links.items()]
     return slice((number - 1) * size, number * size), ", ".join(shown) or None
 
@@ -274,7 +277,7 @@ def _not_found(_: Call) -> Reply:
 def _get_user(call: Call) -> Reply:
     if call.user == APP_USER:
         raise Refused(403, "Resource not accessible by integration")
-    return Reply(shapes.user(call.user, call.hub.base_url))
+    return Reply(shapes.user(call.user, call.origin))
 
 
 def _get_rate_limit(call: Call) -> Reply:
@@ -284,11 +287,11 @@ def _get_rate_limit(call: Call) -> Reply:
 
 
 def _get_repository(call: Call) -> Reply:
-    return Reply(shapes.repository(call.repository, call.hub.base_url))
+    return Reply(shapes.repository(call.repository, call.origin))
 
 
 def _get_installation(call: Call) -> Reply:
-    served, owner = call.repository, shapes.user(HUMAN, call.hub.base_url)
+    served, owner = call.repository, shapes.user(HUMAN, call.origin)
     return Reply(
         {
             "id": INSTALLATION_ID,
@@ -298,8 +301,8 @@ def _get_installation(call: Call) -> Reply:
             "repository_selection": "all",
             "permissions": _PERMISSIONS,
             "events": ["pull_request", "push"],
-            "html_url": f"{call.hub.base_url}/{served.full_name}/settings/installations/{INSTALLATION_ID}",
-            "access_tokens_url": f"{call.hub.base_url}/app/installations/{INSTALLATION_ID}/access_tokens",
+            "html_url": f"{call.origin}/{served.full_name}/settings/installations/{INSTALLATION_ID}",
+            "access_tokens_url": f"{call.origin}/app/installations/{INSTALLATION_ID}/access_tokens",
         }
     )
 
@@ -320,7 +323,7 @@ def _create_token(call: Call) -> Reply:
 
 
 def _get_commit(call: Call) -> Reply:
-    served, base_url = call.repository, call.hub.base_url
+    served, base_url = call.repository, call.origin
     sha = call.commit(call.path["ref"])
     files = served.git.changes(sha)[:MAX_PULL_FILES]
     window, link = _page(call, files, MAX_COMPARE_FILES, MAX_COMPARE_FILES)
@@ -337,7 +340,7 @@ def _get_commit(call: Call) -> Reply:
 
 def _compare(call: Call) -> Reply:
     """Three dots: from the merge base. Pages are of commits; the files stand on the first page alone."""
-    served, base_url = call.repository, call.hub.base_url
+    served, base_url = call.repository, call.origin
     names = call.path["basehead"].split("...")
     if len(names) != 2:
         raise Refused(404, "Not Found")
@@ -385,7 +388,7 @@ def _list_commit_pulls(call: Call) -> Reply:
     default = served.resolve(served.git.default_branch)
     is_merged = default is not None and served.git.is_ancestor(sha, default)
     found = [] if is_merged else [one for one in served.pulls.values() if sha in served.pull_commits(one)]
-    return _listed(call, found, lambda one: shapes.pull(one, served, call.hub.base_url))
+    return _listed(call, found, lambda one: shapes.pull(one, served, call.origin))
 
 
 def _list_pulls(call: Call) -> Reply:
@@ -400,22 +403,22 @@ def _list_pulls(call: Call) -> Reply:
         and (not owner or (owner.lower() == HUMAN.login and one.head_ref == head))
         and base in {None, one.base_ref}
     ]
-    return _listed(call, found, lambda one: shapes.pull(one, served, call.hub.base_url))
+    return _listed(call, found, lambda one: shapes.pull(one, served, call.origin))
 
 
 def _get_pull(call: Call) -> Reply:
-    return Reply(shapes.pull_details(call.pull, call.repository, call.hub.base_url))
+    return Reply(shapes.pull_details(call.pull, call.repository, call.origin))
 
 
 def _list_pull_files(call: Call) -> Reply:
     served, pull = call.repository, call.pull
     files = served.pull_files(pull)[:MAX_PULL_FILES]
-    return _listed(call, files, lambda one: shapes.file(one, served, pull.head_sha, call.hub.base_url))
+    return _listed(call, files, lambda one: shapes.file(one, served, pull.head_sha, call.origin))
 
 
 def _get_contents(call: Call) -> Reply:
     """A file with its bytes in base64, or the entries of a folder."""
-    served, base_url = call.repository, call.hub.base_url
+    served, base_url = call.repository, call.origin
     path = call.path["path"].strip("/")
     ref = call.query.get("ref") or served.git.default_branch
     sha = served.resolve(ref)
@@ -448,19 +451,19 @@ def _get_contents(call: Call) -> Reply:
 def _list_reviews(call: Call) -> Reply:
     served, pull = call.repository, call.pull
     shown = [one for one in pull.reviews if one.state != "PENDING" or one.author == call.user]
-    return _listed(call, shown, lambda one: shapes.review(one, pull, served, call.hub.base_url))
+    return _listed(call, shown, lambda one: shapes.review(one, pull, served, call.origin))
 
 
 def _create_review(call: Call) -> Reply:
     review = call.hub.create_review(call.repository, call.pull, call.user, call.body)
-    return Reply(shapes.review(review, call.pull, call.repository, call.hub.base_url))
+    return Reply(shapes.review(review, call.pull, call.repository, call.origin))
 
 
 def _get_review(call: Call) -> Reply:
     found = next((one for one in call.pull.reviews if str(one.id) == call.path["review"]), None)
     if found is None:
         raise Refused(404, "Not Found")
-    return Reply(shapes.review(found, call.pull, call.repository, call.hub.base_url))
+    return Reply(shapes.review(found, call.pull, call.repository, call.origin))
 
 
 def _list_review_comments(call: Call) -> Reply:
@@ -468,40 +471,40 @@ def _list_review_comments(call: Call) -> Reply:
     found = next((one for one in pull.reviews if str(one.id) == call.path["review"]), None)
     if found is None:
         raise Refused(404, "Not Found")
-    return _listed(call, found.comments, lambda one: shapes.comment(one, pull, served, call.hub.base_url))
+    return _listed(call, found.comments, lambda one: shapes.comment(one, pull, served, call.origin))
 
 
 def _list_comments(call: Call) -> Reply:
     served, pull = call.repository, call.pull
     found = [one for review in pull.reviews if review.state != "PENDING" for one in review.comments]
-    return _listed(call, found, lambda one: shapes.comment(one, pull, served, call.hub.base_url))
+    return _listed(call, found, lambda one: shapes.comment(one, pull, served, call.origin))
 
 
 def _create_comment(call: Call) -> Reply:
     comment = call.hub.create_comment(call.repository, call.pull, call.user, call.body)
-    return Reply(shapes.comment(comment, call.pull, call.repository, call.hub.base_url), 201)
+    return Reply(shapes.comment(comment, call.pull, call.repository, call.origin), 201)
 
 
 def _list_commit_comments(call: Call) -> Reply:
     served, sha = call.repository, call.commit(call.path["sha"])
     found = [one for one in served.comments if one.commit_id == sha]
-    return _listed(call, found, lambda one: shapes.commit_comment(one, served, call.hub.base_url))
+    return _listed(call, found, lambda one: shapes.commit_comment(one, served, call.origin))
 
 
 def _create_commit_comment(call: Call) -> Reply:
     served = call.repository
     comment = call.hub.create_commit_comment(served, call.commit(call.path["sha"]), call.user, call.body)
-    return Reply(shapes.commit_comment(comment, served, call.hub.base_url), 201)
+    return Reply(shapes.commit_comment(comment, served, call.origin), 201)
 
 
 def _list_hooks(call: Call) -> Reply:
     served = call.repository
-    return _listed(call, list(served.hooks.values()), lambda one: shapes.hook(one, served, call.hub.base_url))
+    return _listed(call, list(served.hooks.values()), lambda one: shapes.hook(one, served, call.origin))
 
 
 def _create_hook(call: Call) -> Reply:
     """Sends the hook a signed ping, as GitHub does."""
-    served, base_url = call.repository, call.hub.base_url
+    served, base_url = call.repository, call.origin
     config = call.body.get("config") if isinstance(call.body, dict) else None
     url = config.get("url") if isinstance(config, dict) else None
     events = call.body.get("events", ["push"]) if isinstance(call.body, dict) else None
@@ -550,7 +553,7 @@ def _open_pull(call: Call) -> Reply:
 
     Hooks that take `pull_request` are sent `opened`.
     """
-    served, base_url = _named(call), call.hub.base_url
+    served, base_url = _named(call), call.origin
     texts = {name: _text(call.body, name) for name in ("base", "head", "base_ref", "head_ref", "title")}
     pull = call.hub.create_pull(
         served,
@@ -571,7 +574,7 @@ def _move_branch(call: Call) -> Reply:
     `before` is where the branch is set first, for a push of commits that it has already. Hooks that take `push` are
     sent one; those that take `pull_request`, a `synchronize` for each open pull request of the branch.
     """
-    served, base_url = _named(call), call.hub.base_url
+    served, base_url = _named(call), call.origin
     branch, after, start = (_text(call.body, name) for name in ("branch", "after", "before"))
     if not branch or not after:
         raise Refused(422, "branch and after must be given")
