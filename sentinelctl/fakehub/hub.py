@@ -1,5 +1,6 @@
 """The state of a fakehub: repositories, pull requests, reviews, comments, hooks; and what became visible when."""
 
+import re
 import secrets
 import threading
 import time
@@ -28,6 +29,9 @@ INSTALLATION_ID = 1
 APP_ID = 1
 TOKEN_LIFE_S = 3600
 _FIRST_REPOSITORY_ID = 700_000_001
+_NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
+# GitHub allows 100; the rest is for the number of a copy.
+_MAX_NAME_CHARS = 90
 
 
 @dataclass(frozen=True)
@@ -184,9 +188,9 @@ class FakeHub:
         self.repositories: list[Repository] = []
         for path in repositories:
             git = Git(path)
-            plain = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in git.name)
+            name = _NOT_IN_A_NAME.sub("-", git.name)[:_MAX_NAME_CHARS] or "repository"
             for _ in range(copies):
-                self._serve(git, plain)
+                self._serve(git, name)
 
     def repository(self, full_name: str) -> Repository | None:
         """By owner/name, in any case of letters, as GitHub does."""

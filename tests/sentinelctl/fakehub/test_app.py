@@ -421,6 +421,15 @@ async def test_copies_have_ids_and_pull_requests_of_their_own(shop: Workshop) ->
 
 
 @pytest.mark.parametrize(
+    ("folder", "name"), [("my project (ü)", "my-project----"), ("x" * 120, "x" * 90), (".x", ".x")]
+)
+def test_a_folder_becomes_a_name_that_github_would_take(tmp_path: Path, folder: str, name: str) -> None:
+    shop = new_workshop(tmp_path / folder)
+    shop.commit("first")
+    assert FakeHub([shop.path]).repositories[0].full_name == f"local/{name}"
+
+
+@pytest.mark.parametrize(
     ("body", "status", "words"),
     [
         ({"repository": "local/other"}, 404, "served: local/sample"),
