@@ -1,0 +1,258 @@
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sentinel.v1 import inference_pb2 as pb
+from sentinel.v1.inference_pb2_grpc import InferenceServiceServicer, add_InferenceServiceServicer_to_server
+
+from model.inputs.diff import Hunk, parse_patch
+from services.errors import ConfigError, Deferred, Poison, Retryable
+from services.extractor.hunks import hunk_bytes
+from services.extractor.reviewer import MAX_CALL_BYTES, GrpcReviewer, Targets, calls
+
+HUNKS = parse_patch("@@ -1,2 +1,2 @@ def f():\n a\n-b\n+c\r\n@@ -9 +9 @@\n-x\n+ÿ", "a.py")
+Behaviour = Callable[[pb.ReviewChunksRequest, Any], Awaitable[None]]
+
+
+class Inference(InferenceServiceServicer):
+    """One finding for each hunk, unless `behaviour` ends the call first."""
+
+    def __init__(self, behaviour: Behaviour | None = None) -> None:
+        self.behaviour = behaviour
+        self.requests: list[pb.ReviewChunksRequest] = []
+        self.metadata: dict[str, str] = {}
+        self.address = ""
+
+    async def ReviewChunks(self, request: pb.ReviewChunksRequest, context: Any) -> pb.ReviewChunksResponse:
+        self.requests.append(request)
+        self.metadata = dict(context.invocation_metadata())
+        if self.behaviour:
+            await self.behaviour(request, context)
+        return pb.ReviewChunksResponse(
+            findings=[pb.Finding(path=hunk.path, line=hunk.new_start) for hunk in request.hunks],
+            model=pb.Model(name="fake"),
+            skipped={"language_not_taught": 1},
+            forward_s=0.5,
+        )
+
+
+def aborts(code: grpc.StatusCode, *trailers: tuple[str, str]) -> Behaviour:
+    async def abort(_: pb.ReviewChunksRequest, context: Any) -> None:
+        await context.abort(code, "as told", trailing_metadata=trailers)
+
+    return abort
+
+
+@asynccontextmanager
+async def serving(*replicas: Inference) -> AsyncIterator[str]:
+    servers = []
+    for replica in replicas:
+        server = grpc.aio.server()
+        add_InferenceServiceServicer_to_server(replica, server)  # type: ignore[no-untyped-call]
+        replica.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        await server.start()
+        servers.append(server)
+    try:
+        yield ",".join(replica.address for replica in replicas)
+    finally:
+        for server in servers:
+            await server.stop(None)
+
+
+@asynccontextmanager
+async def reviewing(target: str, timeout_s: float = 30) -> AsyncIterator[GrpcReviewer]:
+    reviewer = GrpcReviewer(Targets(target), timeout_s=timeout_s)
+    try:
+        yield reviewer
+    finally:
+        await reviewer.close()
+
+
+@pytest.fixture
+def dead() -> str:
+    """An address where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{taken.getsockname()[1]}"
+
+
+async def test_hunks_arrive_whole_and_findings_come_back() -> None:
+    inference = Inference()
+    async with serving(inference) as target, reviewing(target) as reviewer:
+        reviewed = await reviewer.review(5, "b" * 40, HUNKS, {"delivery-id": "guid"})
+    assert [finding.line for finding in reviewed.findings] == [1, 9]
+    assert (reviewed.model.name if reviewed.model else "", reviewed.forward_s) == ("fake", 0.5)
+    assert reviewed.skipped == {"language_not_taught": 1}
+    assert inference.metadata["delivery-id"] == "guid"
+    (request,) = inference.requests
+    assert (request.repository_id, request.commit_sha) == (5, "b" * 40)
+    first = request.hunks[0]
+    assert (first.path, first.old_start, first.old_lines, first.new_start, first.new_lines, first.section) == (
+        "a.py",
+        1,
+        2,
+        1,
+        2,
+        "def f():",
+    )
+    assert [(line.kind, line.text) for line in first.lines] == [
+        (pb.Line.KIND_CONTEXT, "a"),
+        (pb.Line.KIND_DELETED, "b"),
+        (pb.Line.KIND_ADDED, "c\r"),
+    ]
+
+
+async def test_without_hunks_nobody_is_asked(dead: str) -> None:
+    async with reviewing(dead) as reviewer:
+        assert (await reviewer.review(5, "b" * 40, (), {})).findings == ()
+
+
+async def test_replicas_take_turns() -> None:
+    one, two = Inference(), Inference()
+    async with serving(one, two) as target, reviewing(target) as reviewer:
+        for _ in range(6):
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+    assert (len(one.requests), len(two.requests)) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.RESOURCE_EXHAUSTED]
+)
+async def test_a_call_that_one_replica_cannot_take_goes_to_another(code: grpc.StatusCode) -> None:
+    bad, good = Inference(aborts(code)), Inference()
+    async with serving(bad, good) as target, reviewing(target) as reviewer:
+        for _ in range(2):
+            assert len((await reviewer.review(5, "b" * 40, HUNKS, {})).findings) == 2
+    assert len(bad.requests) == 1
+    assert len(good.requests) == 2
+
+
+async def test_a_dead_replica_costs_no_review(dead: str) -> None:
+    inference = Inference()
+    async with serving(inference) as target, reviewing(f"{dead},{target}") as reviewer:
+        for _ in range(4):
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+    assert len(inference.requests) == 4
+
+
+async def test_nobody_there_puts_the_record_off(dead: str) -> None:
+    async with reviewing(dead) as reviewer:
+        with pytest.raises(Deferred, match=f"{dead}: UNAVAILABLE"):
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+
+
+async def test_a_busy_server_says_when_to_come_back() -> None:
+    busy = aborts(grpc.StatusCode.RESOURCE_EXHAUSTED, ("retry-after-ms", "2500"))
+    busier = aborts(grpc.StatusCode.RESOURCE_EXHAUSTED, ("retry-after-ms", "9000"))
+    async with serving(Inference(busy), Inference(busier)) as target, reviewing(target) as reviewer:
+        with pytest.raises(Deferred) as caught:
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+    assert caught.value.retry_after_s == 2.5
+
+
+async def test_an_answer_that_never_comes_puts_the_record_off() -> None:
+    async def hang(_: pb.ReviewChunksRequest, __: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with serving(Inference(hang)) as target, reviewing(target, timeout_s=0.05) as reviewer:
+        with pytest.raises(Deferred, match="DEADLINE_EXCEEDED"):
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+
+
+async def test_hunks_that_inference_refuses_are_poison() -> None:
+    refuse = Inference(aborts(grpc.StatusCode.INVALID_ARGUMENT))
+    async with serving(refuse) as target, reviewing(target) as reviewer:
+        with pytest.raises(Poison, match="as told") as caught:
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+    assert caught.value.reason == "inference_refused"
+
+
+async def test_a_failure_inside_inference_uses_up_a_retry() -> None:
+    async with serving(Inference(aborts(grpc.StatusCode.INTERNAL))) as target, reviewing(target) as reviewer:
+        with pytest.raises(Retryable, match="INTERNAL as told"):
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+
+
+async def test_a_large_change_takes_several_calls_and_adds_up() -> None:
+    text = "x" * 1_000_000
+    hunks = [Hunk(f"{at}.py", 0, 0, 1, 1, "", parse_patch(f"@@ -0,0 +1 @@\n+{text}", "")[0].lines) for at in range(7)]
+    inference = Inference()
+    async with serving(inference) as target, reviewing(target) as reviewer:
+        reviewed = await reviewer.review(5, "b" * 40, hunks, {})
+    assert [len(request.hunks) for request in inference.requests] == [3, 3, 1]
+    assert [finding.path for finding in reviewed.findings] == [f"{at}.py" for at in range(7)]
+    assert (reviewed.forward_s, reviewed.skipped) == (1.5, {"language_not_taught": 3})
+
+
+@given(sizes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 2_000_000)), max_size=12))
+def test_calls_keep_order_files_and_size(sizes: list[tuple[int, int]]) -> None:
+    hunks = [
+        Hunk(str(path), 0, 0, 1, 1, "", parse_patch(f"@@ -0,0 +1 @@\n+{'x' * size}", "")[0].lines)
+        for path, size in sorted(sizes)
+    ]
+    parts = calls(hunks)
+    assert [hunk for part in parts for hunk in part] == hunks
+    paths = [{hunk.path for hunk in part} for part in parts]
+    assert sum(map(len, paths)) == len(set().union(*paths))
+    assert all(
+        sum(map(hunk_bytes, part)) <= MAX_CALL_BYTES or len(names) == 1
+        for part, names in zip(parts, paths, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    "target", ["", ",", "host", "host:", "host:0", "host:65536", "http://host:1", "a b:1", "127.0.0.1:1,oops"]
+)
+def test_what_is_no_address_is_refused_at_the_start(target: str) -> None:
+    with pytest.raises(ConfigError, match=r"inference\.target"):
+        Targets(target)
+
+
+def test_addresses_come_in_a_list() -> None:
+    assert Targets(" a.example:1, [::1]:2 ,a.example:1").current() == ("a.example:1", "[::1]:2")
+
+
+def test_a_file_of_addresses_is_read_again_when_it_changes_and_at_most_once_a_second(tmp_path: Path) -> None:
+    now = 0.0
+    path = tmp_path / "targets"
+    targets = Targets(f"file:{path}", clock=lambda: now)
+    assert targets.current() == ()
+    path.write_text("a:1\n\nb:2\n")
+    assert targets.current() == ()
+    now = 1.0
+    assert targets.current() == ("a:1", "b:2")
+    now = 2.0
+    path.write_text("not an address, half written")
+    assert targets.current() == ("a:1", "b:2")
+    now = 3.0
+    path.write_text("c:3\n")
+    os.utime(path, ns=(1, 1))
+    assert targets.current() == ("c:3",)
+    now = 4.0
+    path.unlink()
+    assert targets.current() == ("c:3",)
+
+
+async def test_replicas_that_come_and_go_are_followed(tmp_path: Path) -> None:
+    now = 0.0
+    path = tmp_path / "targets"
+    one, two = Inference(), Inference()
+    async with serving(one, two):
+        reviewer = GrpcReviewer(Targets(f"file:{path}", clock=lambda: now), timeout_s=30)
+        with pytest.raises(Deferred, match="no inference replica is known"):
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+        for replica in (one, two):
+            now += 1
+            path.write_text(replica.address)
+            os.utime(path, ns=(int(now), int(now)))
+            await reviewer.review(5, "b" * 40, HUNKS, {})
+        await reviewer.close()
+    assert (len(one.requests), len(two.requests)) == (1, 1)
