@@ -292,5 +292,6 @@ def _names(unit: _Unit) -> dict[str, str | int | None]:
 
 
 def _is_about_the_commit(exc: GitHubRejected) -> bool:
-    said = f"{exc} {' '.join(exc.errors)}".lower()
-    return exc.status == 422 and any(word in said for word in ("commit_id", "end_commit_oid", "no commit found"))
+    said = " ".join(exc.errors)
+    is_gone = "commit_id is not part of" in said or "end_commit_oid" in said or "No commit found for SHA" in str(exc)
+    return exc.status == 422 and is_gone

@@ -14,7 +14,7 @@ def escape(text: str) -> str:
     line = re.sub(r"[\\`*_\[\]{}|~$]", r"\\\g<0>", line)
     line = re.sub(r"[<>&]", lambda found: _ENTITIES[found[0]], line)
     line = re.sub(r"[@#]|://|(?i:www(?=\.)|\bgh(?=-\d))", _parted, line)
-    return re.sub(r"^(?:[-+=]|\d+(?=[.)]))", _not_a_list, line)
+    return re.sub(r"^(?:[-+=]|\d+(?=[.)](?: |$)))", _not_a_list, line)
 
 
 def prose(text: str) -> str:

@@ -16,6 +16,8 @@ from services.settings import PublisherSettings
 
 MAX_BODY_BYTES = 65_536
 """GitHub counts characters; bytes are never fewer."""
+# At most: the tags around what is folded, its summary, and the count of what is not shown.
+_FRAME_BYTES = 500
 _MAX_TITLE, _MAX_TEXT, _MAX_WORD, _MAX_PATH = 200, 4_000, 60, 200
 
 
@@ -46,9 +48,7 @@ def compose(ready: ReviewReady, settings: PublisherSettings, key: str, *, is_anc
         head.append("GitHub did not take the comments on these lines, so they stand here.")
     tail = [f"<sub>{_model(ready.model)}</sub>", marker(key)]
 
-    room = (
-        MAX_BODY_BYTES - _size("\n\n".join(head + tail)) - 500
-    )  # the frame of <details> and the count of what is left
+    room = MAX_BODY_BYTES - _size("\n\n".join(head + tail)) - _FRAME_BYTES
     blocks, room, hidden = _fit(map(_block, in_body), room)
     folded, _, hidden_too = _fit(_groups(rest), room)
     body = [*head, *blocks]
@@ -99,13 +99,14 @@ def _count(shown: int, on_lines: int, folded: int) -> str:
 
 
 def _inline(finding: Finding) -> InlineComment:
-    body = f"{_title(finding)}\n\n{_text(finding)}\n\n<sub>{_word(finding.category)} · {_confidence(finding)}</sub>"
+    source = f"<sub>{_word(finding.category)} · {_confidence(finding)}</sub>"
+    body = _paragraphs(_title(finding), _text(finding), source)
     return InlineComment(finding.path, finding.line, cast("Literal['LEFT', 'RIGHT']", finding.side), body)
 
 
 def _block(finding: Finding) -> str:
     place = f"{_place(finding)} · {_word(finding.category)} · {_confidence(finding)}"
-    return f"{_title(finding)}\n\n{place}\n\n{_text(finding)}"
+    return _paragraphs(_title(finding), place, _text(finding))
 
 
 def _groups(findings: Sequence[Finding]) -> Iterator[str]:
@@ -116,9 +117,9 @@ def _groups(findings: Sequence[Finding]) -> Iterator[str]:
     ranked = sorted(findings, key=lambda f: order[_remark(f)])
     for number, (_, group) in enumerate(groupby(ranked, key=_remark)):
         places = list(group)
-        head = f"{_title(places[0])} ({_word(places[0].category)})\n\n{_text(places[0])}\n\n"
+        head = _paragraphs(f"{_title(places[0])} ({_word(places[0].category)})", _text(places[0])) + "\n\n"
         for position, finding in enumerate(places):
-            before = ("\n" if number else "") + head if position == 0 else ""
+            before = "" if position else f"\n{head}" if number else head
             yield f"{before}- {_place(finding)} · {_confidence(finding)}"
 
 
@@ -141,7 +142,11 @@ def _fit(pieces: Iterable[str], room: int) -> tuple[list[str], int, int]:
 
 
 def _title(finding: Finding) -> str:
-    return f"**{_word(finding.severity).capitalize()}: {escape(clip(finding.title, _MAX_TITLE))}**"
+    return f"**{_word(finding.severity).capitalize()}: {prose(clip(' '.join(finding.title.split()), _MAX_TITLE))}**"
+
+
+def _paragraphs(*paragraphs: str) -> str:
+    return "\n\n".join(filter(None, paragraphs))
 
 
 def _text(finding: Finding) -> str:
