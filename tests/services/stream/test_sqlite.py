@@ -1,0 +1,168 @@
+import asyncio
+import itertools
+import random
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.errors import BusUnavailable
+from services.settings import StreamSettings
+from services.stream.sqlite import SqliteAdmin, SqliteConsumer, SqliteProducer, partition_of, quotas
+from services.stream.types import NewRecord, TopicPartition
+
+SETTINGS = StreamSettings()
+
+
+def test_the_partition_of_a_key_never_changes() -> None:
+    assert [partition_of(key, 12) for key in (b"", b"1", b"123456789", b"\xff")] == [0, 11, 2, 0]
+
+
+@given(owned=st.dictionaries(st.text(max_size=3), st.integers(0, 20), min_size=1), partitions=st.integers(0, 40))
+def test_shares_are_even_and_add_up(owned: dict[str, int], partitions: int) -> None:
+    shares = quotas(owned, partitions)
+    assert sum(shares.values()) == partitions
+    assert max(shares.values()) - min(shares.values()) <= 1
+
+
+@given(members=st.integers(1, 9), partitions=st.integers(0, 24), seed=st.integers(0, 999))
+def test_shares_settle_in_whatever_order_members_look(members: int, partitions: int, seed: int) -> None:
+    """Starting from one owner of everything, nobody gets more than a share, and nobody gives up below it."""
+    owned = {f"m{number}": 0 for number in range(members)}
+    owned["m0"] = partitions
+    order = random.Random(seed)
+    moved = 0
+    for _ in range(8 * members):
+        member = order.choice(sorted(owned))
+        share = quotas(owned, partitions)[member]
+        free = partitions - sum(owned.values())
+        moved += max(0, owned[member] - share)
+        owned[member] = min(share, owned[member] + free)
+    for member in sorted(owned) * 2:
+        free = partitions - sum(owned.values())
+        owned[member] = min(quotas(owned, partitions)[member], owned[member] + free)
+    assert sum(owned.values()) == partitions
+    assert max(owned.values()) - min(owned.values()) <= 1
+    assert moved <= partitions - partitions // members
+
+
+async def test_a_missing_folder_is_made_for_this_user_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "log.sqlite"
+    admin = SqliteAdmin(path, SETTINGS)
+    await admin.create_topics({"topic": 1})
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    await admin.close()
+
+
+async def test_a_file_that_is_no_log_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    path.write_bytes(b"not a database at all, but long enough to be one" * 100)
+    producer = SqliteProducer(path, SETTINGS)
+    with pytest.raises(BusUnavailable, match=r"log\.sqlite failed: file is not a database.*move the file aside"):
+        await producer.append([NewRecord("topic", b"", b"")])
+    path.unlink()
+    admin = SqliteAdmin(path, SETTINGS)
+    await admin.create_topics({"topic": 1})
+    assert await producer.append([NewRecord("topic", b"", b"")]) == [("topic", 0, 0)], "it recovers by itself"
+    await producer.close()
+    await admin.close()
+
+
+async def test_a_log_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    admin = SqliteAdmin(path, SETTINGS)
+    with pytest.raises(BusUnavailable, match="format is 99, this version reads 1"):
+        await admin.topics()
+    await admin.close()
+
+
+async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    admin = SqliteAdmin(tmp_path / "file" / "log.sqlite", SETTINGS)
+    with pytest.raises(BusUnavailable, match=str(tmp_path / "file")):
+        await admin.topics()
+    await admin.close()
+
+
+async def test_appends_that_wait_for_one_commit_go_into_the_next_together(tmp_path: Path) -> None:
+    path = tmp_path / "log.sqlite"
+    ticks = itertools.count(1_000_000.0)  # a look at the clock per transaction, at least: each has its own time
+    admin, producer = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS, now=lambda: next(ticks))
+    await admin.create_topics({"topic": 1})
+    await asyncio.gather(*(producer.append([NewRecord("topic", b"k", b"v")]) for _ in range(50)))
+    await producer.append([NewRecord("topic", b"k", b"v")])
+    records = await admin.read(TopicPartition("topic", 0), 0, 100)
+    assert len(records) == 51
+    assert len({record.timestamp_ms for record in records}) == 2
+    await producer.close()
+    await admin.close()
+
+
+async def test_an_appending_producer_drops_what_is_past_the_retention(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    path = tmp_path / "log.sqlite"
+    admin = SqliteAdmin(path, SETTINGS, now=lambda: now)
+    producer = SqliteProducer(path, SETTINGS, now=lambda: now)
+    await admin.create_topics({"topic": 1})
+    for value in (b"old", b"middle"):
+        await producer.append([NewRecord("topic", b"k", value)])
+        now += 12 * 3600
+    now += 1
+    await producer.append([NewRecord("topic", b"k", b"new")])
+    await producer.close()
+    assert [record.value for record in await admin.read(TopicPartition("topic", 0), 0, 9)] == [b"middle", b"new"]
+    await admin.close()
+
+
+async def test_a_silent_member_loses_its_partitions_only_when_its_lease_ends(tmp_path: Path) -> None:
+    now = 1_000_000.0
+    path = tmp_path / "log.sqlite"
+    settings = StreamSettings(lease_s=3600)  # heartbeats are 20 minutes apart: the clock below decides alone
+    admin = SqliteAdmin(path, settings)
+    await admin.create_topics({"topic": 2})
+    silent, other = (SqliteConsumer(path, settings, group="g", topic="topic", now=lambda: now) for _ in range(2))
+    await silent.poll(max_records=1, timeout_s=0)
+    now += 3599
+    await other.poll(max_records=1, timeout_s=0)
+    assert other.assignment() == frozenset()
+    await other.close()
+    now += 1
+    heir = SqliteConsumer(path, settings, group="g", topic="topic", now=lambda: now)
+    await heir.poll(max_records=1, timeout_s=0)
+    assert len(heir.assignment()) == 2
+    await silent.commit(dict.fromkeys(silent.assignment(), 7))
+    assert [lag.committed for lag in await admin.lag("g", "topic")] == [None, None]
+    await silent.poll(max_records=1, timeout_s=0)
+    assert silent.assignment() == frozenset()
+    for one in (silent, heir, admin):
+        await one.close()
+
+
+async def test_a_partition_that_was_lost_and_came_back_is_first_reported_as_lost(tmp_path: Path) -> None:
+    """Else the work of its former owner would be committed over what somebody else did in between."""
+    now = 1_000_000.0
+    path = tmp_path / "log.sqlite"
+    settings = StreamSettings(lease_s=3600)
+    admin, producer = SqliteAdmin(path, settings), SqliteProducer(path, settings)
+    await admin.create_topics({"topic": 1})
+    await producer.append([NewRecord("topic", b"k", value) for value in (b"0", b"1", b"2")])
+    position = TopicPartition("topic", 0)
+    silent, heir = (SqliteConsumer(path, settings, group="g", topic="topic", now=lambda: now) for _ in range(2))
+    await silent.poll(max_records=1, timeout_s=0)
+    now += 3600
+    await heir.poll(max_records=2, timeout_s=0)
+    await heir.commit({position: 2})
+    await heir.close()
+    await silent.commit({position: 1})
+    assert await silent.poll(max_records=9, timeout_s=60) == []
+    assert silent.assignment() == frozenset()
+    assert [record.value for record in await silent.poll(max_records=9, timeout_s=60)] == [b"2"]
+    for one in (silent, producer, admin):
+        await one.close()
