@@ -5,6 +5,7 @@ import signal
 import sys
 
 import structlog
+import uvloop
 
 from services.claims import open_claims
 from services.claims.base import Claims
@@ -58,7 +59,7 @@ async def _begin(claims: Claims) -> None:
 def main() -> int:
     configure_logging(Role.PUBLISHER)
     try:
-        asyncio.run(run(load()))
+        uvloop.run(run(load()))
     except ConfigError as exc:
         log.critical("publisher.refused", error=str(exc))
         return 2
