@@ -1,0 +1,279 @@
+"""The receiver's HTTP side: size cap, signature, parse, append, and only then 202."""
+
+import asyncio
+import json
+import math
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Response
+from prometheus_client import generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from sentinel.v1.events_pb2 import Event
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from services.claims.base import Claims
+from services.codec import encode
+from services.contract import Header, Outcome, Topic
+from services.errors import BusUnavailable, ClaimsUnavailable
+from services.stream.base import Producer
+from services.stream.types import NewRecord
+from services.telemetry import Metrics
+from services.webhook.event import BadPayload, Ignored, read_event
+from services.webhook.signature import is_signed
+
+log = structlog.get_logger(__name__)
+
+# GitHub gives a delivery up after 10 s: each wait ends early enough to answer what went wrong.
+BODY_TIMEOUT_S: Final = 10.0
+APPEND_TIMEOUT_S: Final = 8.0
+CLAIMS_TIMEOUT_S: Final = 1.0
+
+_DELIVERY_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
+
+
+class Status(StrEnum):
+    """What a delivery is answered: `status` in the body and in `sentinel_webhook_received_total`."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "ignored"
+    DUPLICATE = "duplicate"
+    PONG = "pong"
+    INVALID = "invalid"
+    UNAUTHORIZED = "unauthorized"
+    TIMED_OUT = "timed_out"
+    TOO_LARGE = "too_large"
+    UNAVAILABLE = "unavailable"
+
+
+_CODES: Final = {
+    Status.ACCEPTED: HTTPStatus.ACCEPTED,
+    Status.IGNORED: HTTPStatus.ACCEPTED,
+    Status.DUPLICATE: HTTPStatus.ACCEPTED,
+    Status.PONG: HTTPStatus.OK,
+    Status.INVALID: HTTPStatus.BAD_REQUEST,
+    Status.UNAUTHORIZED: HTTPStatus.UNAUTHORIZED,
+    Status.TIMED_OUT: HTTPStatus.REQUEST_TIMEOUT,
+    Status.TOO_LARGE: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Status.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: Status
+    reason: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Gone(Exception):
+    """The sender hung up before its body ended: nobody waits for an answer."""
+
+
+class Receiver:
+    """POST /webhook as a bare ASGI endpoint: FastAPI's request handling would cost more than the work itself.
+
+    secrets: the present one and, during a rotation, the one before. keep_s: how long a delivery id is remembered.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        claims: Claims,
+        metrics: Metrics,
+        secrets: Sequence[bytes],
+        *,
+        max_body_bytes: int,
+        keep_s: float,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        if not secrets or not all(secrets):
+            raise ValueError("the receiver needs at least one secret, and none of them empty")
+        self._producer = producer
+        self._claims = claims
+        self._metrics = metrics
+        self._secrets = tuple(secrets)
+        self._max_body_bytes = max_body_bytes
+        self._keep_s = keep_s
+        self._now_ns = now_ns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a repeated header the first counts
+        try:
+            answer = await self._answer(headers, receive)
+        except Gone:
+            return
+        self._metrics.webhook_received.labels(answer.status).inc()
+        delivery_id = _delivery_id(headers)
+        if _CODES[answer.status] >= HTTPStatus.BAD_REQUEST:
+            log.warning("delivery.refused", delivery_id=delivery_id, status=answer.status, reason=answer.reason)
+        elif answer.status in (Status.IGNORED, Status.DUPLICATE):
+            outcome = Outcome(answer.status)
+            self._metrics.delivery_ended.labels(outcome).inc()
+            log.info("delivery.ended", delivery_id=delivery_id, outcome=outcome, reason=answer.reason)
+        await _send(send, answer, delivery_id)
+
+    async def _answer(self, headers: dict[bytes, bytes], receive: Receive) -> Answer:
+        try:
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await self._body(headers, receive)
+        except TimeoutError:
+            reason = f"the body did not end within {BODY_TIMEOUT_S:g} s"
+            return Answer(Status.TIMED_OUT, reason, {"connection": "close"})
+        received_at_ns = self._now_ns()
+        if body is None:
+            # The connection stays: closing it on unread bytes resets it, and the sender would never see this answer.
+            # The server throws the rest away as it comes.
+            return Answer(
+                Status.TOO_LARGE, f"the body is larger than {self._max_body_bytes} bytes (webhook.max_body_bytes)"
+            )
+        if not is_signed(body, headers.get(b"x-hub-signature-256", b""), self._secrets):
+            return Answer(Status.UNAUTHORIZED, "X-Hub-Signature-256 is missing or does not fit the body and our secret")
+        return await self._take(headers, body, received_at_ns)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """All of the body, None as soon as it is known to be too large. Raises Gone."""
+        declared = headers.get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared[:20]) > self._max_body_bytes:
+            return None
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                raise Gone
+            part: bytes = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body_bytes:
+                return None
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    async def _take(self, headers: dict[bytes, bytes], body: bytes, received_at_ns: int) -> Answer:
+        name = headers.get(b"x-github-event", b"").decode("latin-1")
+        if not name:
+            return Answer(Status.INVALID, "the header X-GitHub-Event is missing")
+        delivery_id = _delivery_id(headers)
+        if not delivery_id:
+            return Answer(Status.INVALID, "the header X-GitHub-Delivery is missing or no delivery id")
+        if headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded"):
+            return Answer(Status.INVALID, "the body is a form; set the hook's content type to application/json")
+        if name == "ping":
+            return Answer(Status.PONG)
+        try:
+            event = read_event(name, body, delivery_id=delivery_id, received_at_ns=received_at_ns)
+        except BadPayload as exc:
+            return Answer(Status.INVALID, str(exc))
+        if isinstance(event, Ignored):
+            return Answer(Status.IGNORED, event.reason)
+        if await self._was_appended(delivery_id):
+            return Answer(Status.DUPLICATE, "delivery_already_appended")
+        return await self._append(event, traceparent(headers.get(b"traceparent", b"")))
+
+    async def _append(self, event: Event, trace: bytes) -> Answer:
+        delivery_id = event.delivery_id
+        record = NewRecord(
+            Topic.PUSH_EVENTS,
+            str(event.repository.id).encode(),
+            encode(event),
+            {Header.TRACEPARENT: trace, Header.DELIVERY_ID: delivery_id.encode()},
+        )
+        try:
+            async with asyncio.timeout(APPEND_TIMEOUT_S):
+                (appended,) = await self._producer.append([record])
+        except (BusUnavailable, TimeoutError) as exc:
+            self._metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append").inc()
+            retry_after_s = exc.retry_after_s if isinstance(exc, BusUnavailable) else 1.0
+            log.error("delivery.not_appended", delivery_id=delivery_id, error=str(exc) or "no answer in time")
+            return Answer(
+                Status.UNAVAILABLE,
+                "the log does not take records; redeliver this delivery later",
+                {"retry-after": str(max(1, math.ceil(retry_after_s)))},
+            )
+        log.info(
+            "delivery.received",
+            delivery_id=delivery_id,
+            kind=event.WhichOneof("kind"),
+            repo=event.repository.full_name,
+            partition=appended.partition,
+            offset=appended.offset,
+        )
+        await self._remember(delivery_id)
+        return Answer(Status.ACCEPTED)
+
+    async def _was_appended(self, delivery_id: str) -> bool:
+        """Without the claims the answer is no: the review's own key still prevents a second one."""
+        try:
+            async with asyncio.timeout(CLAIMS_TIMEOUT_S):
+                return await self._claims.get(f"delivery:{delivery_id}") is not None
+        except (ClaimsUnavailable, TimeoutError) as exc:
+            log.warning("claims.unavailable", delivery_id=delivery_id, operation="get", error=str(exc))
+            return False
+
+    async def _remember(self, delivery_id: str) -> None:
+        """Only after the append, or a redelivery after our failure would be swallowed."""
+        try:
+            async with asyncio.timeout(CLAIMS_TIMEOUT_S):
+                await self._claims.put(f"delivery:{delivery_id}", b"1", keep_s=self._keep_s)
+        except (ClaimsUnavailable, TimeoutError) as exc:
+            log.warning("claims.unavailable", delivery_id=delivery_id, operation="put", error=str(exc))
+
+
+def create_app(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> FastAPI:
+    """`is_ready`: whether the log takes records now."""
+    app = FastAPI(title="Sentinel webhook receiver", openapi_url=None, redirect_slashes=False)
+    app.router.routes.append(Route("/webhook", receiver, methods=["POST"]))
+
+    @app.get("/health")
+    async def health() -> Response:
+        return Response("ok\n", media_type="text/plain")
+
+    @app.get("/ready")
+    async def ready() -> Response:
+        taken = await is_ready()
+        return Response("ready\n" if taken else "not ready\n", 200 if taken else 503, media_type="text/plain")
+
+    @app.get("/metrics")
+    async def scrape() -> Response:
+        return Response(generate_latest(metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+    return app
+
+
+def traceparent(header: bytes) -> bytes:
+    """Ours for the record: the sender's trace with a new parent where its header is valid, else a new trace.
+
+    Source: W3C Trace Context, level 1.
+    """
+    theirs = _TRACEPARENT.fullmatch(header)
+    trace, flags = (theirs[1], theirs[2]) if theirs else (os.urandom(16).hex().encode(), b"01")
+    return b"00-%b-%b-%b" % (trace, os.urandom(8).hex().encode(), flags)
+
+
+def _delivery_id(headers: dict[bytes, bytes]) -> str:
+    """Empty when the header is missing or could not be a delivery id."""
+    value = headers.get(b"x-github-delivery", b"").decode("latin-1")
+    return value if _DELIVERY_ID.fullmatch(value) else ""
+
+
+async def _send(send: Send, answer: Answer, delivery_id: str) -> None:
+    body = json.dumps({"status": answer.status, "reason": answer.reason, "delivery_id": delivery_id}).encode() + b"\n"
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **answer.headers}
+    await send(
+        {
+            "type": "http.response.start",
+            "status": _CODES[answer.status],
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
