@@ -1,0 +1,1 @@
+"""Where training data comes from: one source of history a module."""

@@ -1,0 +1,263 @@
+"""Commit histories to labelled hunks: what the analyzers say of the lines a commit added, in the version after it.
+
+A repository becomes one JSON-lines file, a hunk a line, written under a temporary name and renamed when whole, so that
+a run that is repeated goes on where it stopped. Other people's text stays in that folder: it never enters the product.
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from model.inputs.diff import DiffError, FileDiff, Hunk, parse_diff
+from model.inputs.files import is_test_path, language, skip_reason
+from model.labels import Concept, concept_of, load_concepts, rules_of
+from model.teachers import Diagnostic, Teacher
+
+_BATCH: Final = 300  # files an analyzer is given at once
+_MAX_FILE_BYTES: Final = 80_000
+_MAX_HUNKS: Final = 10  # of one commit, so that one large change does not fill the sample
+_MAX_LINES: Final = 120  # of one hunk; the rest is left out
+_MAX_LINE_CHARS: Final = 400
+_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_SECRET: Final = re.compile(
+    r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abp]-[\w-]{10,}|eyJ[\w-]{20,}\.[\w-]{10,}|[0-9a-fA-F]{32,}|[A-Za-z0-9+/]{48,}={0,2}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MineOptions:
+    commits: int = 400  # sampled from a repository's history, merges left out
+    seed: int = 7
+    max_files: int = 600  # file versions a repository gives each teacher
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One mined repository, as it stands in sources.tsv."""
+
+    name: str
+    head: str
+    licence: str
+    commits: int
+    hunks: int
+    lines: int
+    findings: int
+
+
+def mine(repository: Path, name: str, out: Path, teachers: Sequence[Teacher], options: MineOptions) -> Source:
+    """Writes `out`/<owner>+<name>.jsonl and its summary beside it; a repository already there is not mined again.
+
+    name: owner/name. Each line of the file: repository, sha, time (Unix s), path, language, hunk (the @@ numbers and
+    section), lines [[kind, text], …], labels {index into lines: [concept, …]} and unsure [index, …], the added lines
+    about which no teacher could speak.
+    """
+    target = out / f"{name.replace('/', '+')}.jsonl"
+    summary = target.with_suffix(".json")
+    if summary.exists():
+        return Source(**json.loads(summary.read_text("utf-8")))
+    out.mkdir(parents=True, exist_ok=True)
+    count = Counter[str]()
+    part = target.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        for record in _records(repository, name, teachers, options):
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            count["hunks"] += 1
+            count["lines"] += sum(kind == "add" for kind, _ in record["lines"])
+            count["findings"] += len(record["labels"])
+    part.rename(target)
+    source = Source(name, _git(repository, "rev-parse", "HEAD").strip(), _licence(repository), options.commits, **count)
+    summary.write_text(json.dumps(asdict(source)) + "\n", "utf-8")
+    return source
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    sha: str
+    time: int
+    file: FileDiff
+    blob: str
+
+
+def _records(
+    repository: Path, name: str, teachers: Sequence[Teacher], options: MineOptions
+) -> Iterator[dict[str, Any]]:
+    taught = {one for teacher in teachers for one in teacher.languages}
+    changes = [change for change in _changes(repository, options) if language(change.file.path) in taught]
+    by_language: dict[str, list[_Change]] = defaultdict(list)
+    for change in changes:
+        by_language[language(change.file.path)].append(change)
+    concepts = load_concepts()
+    for spoken, all_of in sorted(by_language.items()):
+        chosen = random.Random(options.seed).sample(all_of, min(options.max_files, len(all_of)))
+        own = [teacher for teacher in teachers if spoken in teacher.languages]
+        for start in range(0, len(chosen), _BATCH):
+            batch = chosen[start : start + _BATCH]
+            with tempfile.TemporaryDirectory() as folder:
+                files = _write(repository, batch, Path(folder))
+                said, unsure = _ask(own, Path(folder), list(files.values()), concepts, spoken)
+            for change in batch:
+                if change.blob in files and files[change.blob] not in unsure:
+                    yield from _label(name, change, said[files[change.blob]], concepts, spoken)
+
+
+def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
+    shas = _git(repository, "rev-list", "--no-merges", "HEAD").split()
+    chosen = random.Random(options.seed).sample(shas, min(options.commits, len(shas)))
+    log = subprocess.run(
+        ["git", "-C", str(repository), "-c", "core.quotepath=false", "log", "--no-walk=unsorted", "--stdin", "-p", "-U3",
+         "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", "--format=%x00%H %ct"],
+        input="\n".join(chosen).encode(), capture_output=True, check=True,
+    ).stdout  # fmt: skip
+    for part in log.split(b"\0")[1:]:
+        head, _, text = part.partition(b"\n")
+        sha, time = head.decode().split()
+        if len(text) > 2_000_000:
+            continue
+        for block in re.split(rb"(?m)^(?=diff --git )", text)[1:]:
+            index = re.search(rb"(?m)^index [0-9a-f]+\.\.([0-9a-f]+)", block)
+            try:
+                files = parse_diff(block)
+            except DiffError:
+                continue
+            if index and files and files[0].hunks and skip_reason(files[0].path) is None:
+                yield _Change(sha, int(time), files[0], index[1].decode())
+
+
+def _write(repository: Path, changes: Sequence[_Change], folder: Path) -> dict[str, str]:
+    """Blobs to files named so that an analyzer knows their language; returns blob to name, too large ones left out."""
+    wanted = {change.blob: Path(change.file.path).suffix or ".sh" for change in changes}
+    done = subprocess.run(
+        ["git", "-C", str(repository), "cat-file", "--batch"],
+        input="\n".join(wanted).encode() + b"\n",
+        capture_output=True,
+        check=True,
+    ).stdout
+    names: dict[str, str] = {}
+    at = 0
+    for blob, suffix in wanted.items():
+        end = done.index(b"\n", at)
+        parts = done[at:end].split()
+        at = end + 1
+        if len(parts) != 3:
+            continue
+        size = int(parts[2])
+        if size <= _MAX_FILE_BYTES:
+            names[blob] = f"{blob}{suffix}"
+            (folder / names[blob]).write_bytes(done[at : at + size])
+        at += size + 1
+    return names
+
+
+def _ask(
+    teachers: Sequence[Teacher], folder: Path, files: Sequence[str], concepts: Sequence[Concept], spoken: str
+) -> tuple[dict[str, list[tuple[Diagnostic, str]]], set[str]]:
+    """(file to its diagnostics with their concepts, files some teacher could not read)."""
+    said: dict[str, list[tuple[Diagnostic, str]]] = defaultdict(list)
+    unsure: set[str] = set()
+    for teacher in teachers:
+        rules = [(rule, concept) for rule, concept in rules_of(teacher.name, concepts) if concept.speaks(spoken)]
+        report = teacher.check(folder, files)
+        unsure |= report.unparsable
+        for one in report.diagnostics:
+            if concept := concept_of(one.code, rules):
+                said[one.file].append((one, concept.id))
+    return said, unsure
+
+
+def _label(
+    name: str, change: _Change, said: Sequence[tuple[Diagnostic, str]], concepts: Sequence[Concept], spoken: str
+) -> Iterator[dict[str, Any]]:
+    quiet = {one.id for one in concepts if not one.in_tests} if is_test_path(change.file.path) else set[str]()
+    by_row: dict[int, list[tuple[Diagnostic, str]]] = defaultdict(list)
+    for one, concept in said:
+        if concept not in quiet:
+            by_row[one.row].append((one, concept))
+    for hunk in random.Random(change.blob).sample(change.file.hunks, min(_MAX_HUNKS, len(change.file.hunks))):
+        lines = hunk.lines[:_MAX_LINES]
+        if not any(line.kind == "add" for line in lines):
+            continue
+        last = max((line.new for line in lines if line.new), default=0)
+        labels: dict[str, list[str]] = {}
+        unsure: list[int] = []
+        for at, line in enumerate(lines):
+            if line.kind != "add" or line.new is None:
+                continue
+            found = by_row.get(line.new, [])
+            if seen := sorted({concept for one, concept in found if one.end_row <= last}):
+                labels[str(at)] = seen
+            elif found:
+                unsure.append(at)  # the finding needs lines that the hunk does not show
+        yield _record(
+            name, change, hunk, spoken, [(line.kind, _drop_secrets(line.text)) for line in lines], labels, unsure
+        )
+
+
+def _record(
+    name: str,
+    change: _Change,
+    hunk: Hunk,
+    spoken: str,
+    lines: list[tuple[str, str]],
+    labels: dict[str, list[str]],
+    unsure: list[int],
+) -> dict[str, Any]:
+    return {
+        "repository": name,
+        "sha": change.sha,
+        "time": change.time,
+        "path": change.file.path,
+        "language": spoken,
+        "hunk": [hunk.old_start, hunk.old_lines, hunk.new_start, hunk.new_lines, _drop_secrets(hunk.section)],
+        "lines": lines,
+        "labels": labels,
+        "unsure": unsure,
+    }
+
+
+def _drop_secrets(text: str) -> str:
+    """Addresses and what looks like a secret leave the text before it is written anywhere."""
+    text = _EMAIL.sub("user@example.org", text[:_MAX_LINE_CHARS])
+    return _SECRET.sub(lambda found: "x" * min(len(found[0]), 40), text)
+
+
+def _licence(repository: Path) -> str:
+    """SPDX id by the licence file's words; `see repository` where they are of another kind."""
+    names = _git(repository, "ls-tree", "--name-only", "HEAD").splitlines()
+    known = (
+        ("Apache License", "Apache-2.0"), ("GNU AFFERO", "AGPL-3.0"), ("GNU LESSER", "LGPL"), ("GNU GENERAL PUBLIC", "GPL"),
+        ("Mozilla Public License", "MPL-2.0"), ("Permission is hereby granted, free of charge", "MIT"),
+        ("Permission to use, copy, modify, and", "ISC"), ("Redistribution and use in source and binary forms", "BSD"),
+    )  # fmt: skip
+    for name in names:
+        if re.match(r"(?i)(licen[cs]e|copying)", name):
+            text = " ".join(_git(repository, "show", f"HEAD:{name}").split())
+            for words, licence in known:
+                if words.lower() in text.lower():
+                    return licence
+    return "see repository"
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=False)
+    return done.stdout.decode("utf-8", "replace")
+
+
+def mine_all(
+    repositories: Sequence[tuple[Path, str]],
+    out: Path,
+    teachers: Sequence[Teacher],
+    options: MineOptions,
+    progress: Callable[[Source], None],
+) -> None:
+    """Each repository in turn, at the lowest priority: mining shares the machine."""
+    os.nice(5)
+    for repository, name in repositories:
+        progress(mine(repository, name, out, teachers, options))
