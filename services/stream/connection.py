@@ -167,6 +167,7 @@ class Connection:
                     raise
                 time.sleep(0.01)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync leaves data in the drive's cache; elsewhere no effect
         if _format(db) != _FORMAT:
             with transaction(db):
                 if _format(db) == 0:

@@ -301,8 +301,10 @@ class Runner:
                 if isinstance(exc, BusUnavailable):
                     self._count_bus_error("append", exc)
                 self._metrics.deferred.labels(self._topic).inc()
-                log.warning("record.deferred", topic=self._topic, error=str(exc), retry_after_s=exc.retry_after_s)
-                part.paused_until = max(part.paused_until, self._clock() + exc.retry_after_s)
+                now = self._clock()
+                if part.paused_until <= now:  # once a pause, not once for each record in flight
+                    log.warning("record.deferred", topic=self._topic, error=str(exc), retry_after_s=exc.retry_after_s)
+                part.paused_until = max(part.paused_until, now + exc.retry_after_s)
                 self._consumer.pause(frozenset({part.position}))
             await self._wait_out(part)
 
