@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class Run:
     pace: Pace = field(default_factory=Pace)
     sent: list[Sent] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
+    model: Mapping[str, str] = field(default_factory=dict)
 
     async def go(self) -> list[Visible]:
         """Sends everything and waits until each acknowledged delivery has its review, or time is up."""
@@ -82,8 +83,7 @@ class Run:
             async with httpx2.AsyncClient(trust_env=False) as client:
                 await self._send_all(url, client)
             async with asyncio.timeout(self.pace.wait_s):
-                while {one.unit for one in self.sent if one.is_acknowledged} - {one.unit for one in self._visible()}:
-                    await asyncio.sleep(_LOOK_EVERY_S)
+                await self._all_visible()
         except TimeoutError:
             pass  # what is missing is in the account
         finally:
@@ -91,7 +91,12 @@ class Run:
             watcher.cancel()
         return self._visible()
 
-    def result(self, visible: list[Visible], log: list[Mapping[str, Any]], model: Mapping[str, str]) -> Result:
+    async def _all_visible(self) -> None:
+        awaited = {one.unit for one in self.sent if one.is_acknowledged}
+        while awaited - {one.unit for one in self._visible()}:  # noqa: ASYNC110 - what is waited for is behind HTTP
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def result(self, visible: list[Visible], log: list[Mapping[str, Any]]) -> Result:
         pulls = sum(one.unit.number is not None for one in self.sent)
         published = [line for line in log if line.get("event") == "review.published"]
         stages: dict[str, list[float]] = {}
@@ -111,7 +116,7 @@ class Run:
             arrivals=self.arrivals,
             stages_ms=stages,
             github_latency_ms=self.hub.latency_ms,
-            model=model,
+            model=self.model,
             outcomes=outcomes,
         )
 
@@ -180,6 +185,7 @@ class Run:
     def _arrival(self, visible: Visible, sent_at_ns: int, ready: Mapping[str, Any]) -> Arrival:
         repository = self.hub.repositories[0]
         coverage = ready.get("coverage") or {}
+        self.model = ready.get("model") or self.model
         return Arrival(
             number=visible.unit.number,
             sha=visible.unit.sha,
@@ -191,7 +197,7 @@ class Run:
             findings=ready.get("findings", []),
         )
 
-    async def _reviews(self) -> AsyncIterator[dict[Unit, Mapping[str, Any]]]:
+    async def _reviews(self) -> AsyncGenerator[dict[Unit, Mapping[str, Any]]]:
         """Everything the log's reviews topic holds so far, again and again."""
         admin = open_admin(self.settings.stream, self.settings.stream_path)
         found: dict[Unit, Mapping[str, Any]] = {}
@@ -217,7 +223,7 @@ class Run:
 def read_log(project: Project) -> list[Mapping[str, Any]]:
     """Every structured line the services wrote."""
     replicas = [one.name for one in project.runtime.observe().replicas]
-    lines = []
+    lines: list[Mapping[str, Any]] = []
     for line in project.runtime.logs(replicas, lines=1_000_000):
         try:
             document = json.loads(line.text)
