@@ -1,0 +1,154 @@
+"""What `doctor` looks at: each check is one function that says what it saw, and what to do when that is not enough."""
+
+import importlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from sentinelctl.errors import PreflightError
+from sentinelctl.lifecycle import Project, check_secrets
+from sentinelctl.runtime.process import port_fault
+
+_LEAST_PYTHON: Final = (3, 11)
+_LEAST_FREE_BYTES: Final = 512 * 1024 * 1024
+_LIBRARIES: Final = (
+    "fastapi", "google.protobuf", "grpc", "httpx2", "jwt", "numpy", "onnxruntime", "prometheus_client", "pydantic",
+    "sentencepiece", "stamina", "structlog", "uvicorn",
+)  # fmt: skip
+_GIB: Final = 1024**3
+
+
+class Verdict(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    name: str
+    verdict: Verdict
+    seen: str
+    remedy: str = ""
+
+
+def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
+    """One after the other, so that each shows as it is done. Only the online ones leave this machine."""
+    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _secrets):
+        yield check(project)
+    if is_online:
+        yield _github(project)
+
+
+def _python(_: Project) -> Check:
+    seen = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < _LEAST_PYTHON:
+        return Check("python", Verdict.FAILED, seen, "install Python 3.11 or newer and make the environment anew")
+    return Check("python", Verdict.OK, seen)
+
+
+def _platform(_: Project) -> Check:
+    seen = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    if platform.system() not in ("Linux", "Darwin"):
+        return Check("platform", Verdict.FAILED, seen, "Sentinel runs on Linux and macOS; on Windows use WSL 2")
+    return Check("platform", Verdict.OK, seen)
+
+
+def _libraries(_: Project) -> Check:
+    faults = []
+    for name in _LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except Exception as exc:  # noqa: BLE001 - a broken wheel raises anything at all
+            faults.append(f"{name}: {exc}")
+    if faults:
+        return Check("libraries", Verdict.FAILED, "; ".join(faults), "`pip install --force-reinstall sentinel-review`")
+    return Check("libraries", Verdict.OK, f"{len(_LIBRARIES)} import")
+
+
+def _weights(project: Project) -> Check:
+    from model.engine import ModelError, load_engine
+
+    weights = project.settings.inference.weights
+    try:
+        info = load_engine(project.settings.inference.engine, Path(weights).expanduser() if weights else None).info
+    except ModelError as exc:
+        return Check("model", Verdict.FAILED, str(exc), "install Sentinel again, or correct inference.weights")
+    return Check("model", Verdict.OK, f"{info.name} {info.version}, {info.digest[:12]}")
+
+
+def _git(_: Project) -> Check:
+    path = shutil.which("git")
+    if path is None:
+        return Check("git", Verdict.FAILED, "not on PATH", "install git; `review` and `demo` read repositories with it")
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    return Check("git", Verdict.OK, f"{version} at {path}")
+
+
+def _state_dir(project: Project) -> Check:
+    path = project.state_dir.path
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        return Check("state folder", Verdict.FAILED, f"{there} is not writable", "set project.state_dir to one that is")
+    if there == path and path.stat().st_mode & 0o077:
+        seen = f"{path} is open to others (mode {path.stat().st_mode & 0o777:o})"
+        return Check("state folder", Verdict.WARNING, seen, f"chmod 700 {path}")
+    return Check("state folder", Verdict.OK, str(path) if there == path else f"{path}, made by `up`")
+
+
+def _disk(project: Project) -> Check:
+    path = project.state_dir.path
+    free = shutil.disk_usage(next(folder for folder in (path, *path.parents) if folder.exists())).free
+    seen = f"{free / _GIB:.1f} GiB free below {path}"
+    if free < _LEAST_FREE_BYTES:
+        return Check("disk", Verdict.FAILED, seen, "free some, or lower stream.retention_h; a full disk stops the log")
+    return Check("disk", Verdict.OK, seen)
+
+
+def _ports(project: Project) -> Check:
+    own = {number for replica in project.runtime.observe().replicas for number in replica.ports.values()}
+    faults = [
+        f"{port.number} for {spec.name} is {fault}"
+        for spec in project.desired()
+        for port in spec.ports
+        if port.number and port.number not in own and (fault := port_fault(port.host, port.number))
+    ]
+    if faults:
+        return Check("ports", Verdict.FAILED, "; ".join(faults), "end that process, or set another port; 0 takes any")
+    return Check("ports", Verdict.OK, "free, or held by our own services")
+
+
+def _secrets(project: Project) -> Check:
+    for service in ("webhook", "publisher"):
+        try:
+            check_secrets(project.settings, [service])
+        except PreflightError as exc:
+            return Check("secrets", Verdict.FAILED, exc.message, exc.remedy)
+    return Check("secrets", Verdict.OK, "all set")
+
+
+def _github(project: Project) -> Check:
+    import httpx2
+
+    github = project.settings.github
+    token = github.token.get_secret_value()
+    if not token:
+        return Check("github", Verdict.WARNING, "not asked: no token is set", "export SENTINEL_GITHUB_TOKEN=…")
+    try:
+        answer = httpx2.get(
+            f"{github.api_url}/rate_limit", headers={"Authorization": f"Bearer {token}"}, timeout=github.timeout_s
+        )
+    except httpx2.HTTPError as exc:
+        seen = f"{github.api_url}: {exc}"
+        return Check("github", Verdict.FAILED, seen, "check the network, its proxy and github.api_url")
+    if answer.is_success:
+        return Check("github", Verdict.OK, f"{github.api_url} takes the token")
+    seen = f"{github.api_url} answers {answer.status_code}"
+    return Check("github", Verdict.FAILED, seen, "make a new token; this one is wrong, expired or revoked")

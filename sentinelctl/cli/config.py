@@ -1,0 +1,74 @@
+"""sentinelctl config: what is in force and why, a documented file to start from, and a check of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, write or check the settings.")
+
+
+@app.command("show")
+def show(ctx: typer.Context) -> None:
+    """Every setting in force with its source; of a secret only whether it is set."""
+    from sentinelctl.config_file import Source, config_path, effective
+
+    console = ctx.obj.console
+    path = config_path(ctx.find_root().params["config"])
+    found = list(effective(ctx.obj.settings(), path))
+    if console.is_json:
+        document: dict[str, dict[str, object]] = {}
+        for one in found:
+            document.setdefault(one.section, {})[one.key] = {"value": one.value, "source": one.source.value}
+        console.document({"version": 1, "file": str(path) if path.exists() else None, "settings": document})
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for name in ("key", "value", "source"):
+        table.add_column(name)
+    for one in found:
+        style = "dim" if one.source is Source.DEFAULT else ""
+        table.add_row(f"{one.section}.{one.key}", Text(str(one.value)), one.source.value, style=style)
+    console.out.print(table)
+    console.note(f"file: {path}" if path.exists() else f"no file at {path}; `sentinelctl config init` writes one")
+
+
+@app.command("init")
+def init(
+    ctx: typer.Context,
+    path: Annotated[Path | None, typer.Argument(help="Where; default ./sentinel.toml.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write a settings file with every key, its default and what it means."""
+    from sentinelctl.config_file import config_path, render
+    from sentinelctl.errors import UsageError
+
+    console = ctx.obj.console
+    target = path or config_path(ctx.find_root().params["config"])
+    try:
+        with target.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(render())
+    except FileExistsError as exc:
+        raise UsageError(f"{target} is there already", remedy="say --force to replace it, or name another") from exc
+    except OSError as exc:
+        raise UsageError(
+            f"cannot write {target}: {exc.strerror}", remedy="name a file in a folder that exists"
+        ) from exc
+    console.note(f"wrote {target}; edit it, then `sentinelctl config validate`")
+    if console.is_json:
+        console.document({"version": 1, "path": str(target)})
+
+
+@app.command("validate")
+def validate(ctx: typer.Context) -> None:
+    """Check the settings file and the environment; exit 2 names each fault."""
+    from sentinelctl.config_file import config_path
+
+    console = ctx.obj.console
+    ctx.obj.settings()
+    path = config_path(ctx.find_root().params["config"])
+    console.note(f"{path} holds" if path.exists() else f"no file at {path}: the defaults and the environment hold")
+    if console.is_json:
+        console.document({"version": 1, "is_valid": True, "file": str(path) if path.exists() else None})

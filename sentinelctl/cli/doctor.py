@@ -1,0 +1,36 @@
+"""sentinelctl doctor: does this machine have what Sentinel needs."""
+
+from typing import Annotated
+
+import typer
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+def doctor(
+    ctx: typer.Context,
+    online: Annotated[bool, typer.Option("--online", help="Also ask GitHub whether it takes the token.")] = False,
+) -> None:
+    """Check Python, libraries, the model, git, disk, ports and secrets; exit 3 when one fails."""
+    from dataclasses import asdict
+
+    from rich.text import Text
+
+    from sentinelctl.checks import Verdict, run_checks
+    from sentinelctl.errors import Exit
+    from sentinelctl.lifecycle import Project
+
+    console = ctx.obj.console
+    found = []
+    for check in run_checks(Project(ctx.obj.settings()), is_online=online):
+        found.append(check)
+        if not console.is_json:
+            console.out.print(
+                Text.assemble((f"{check.verdict:<8}", _STYLES[check.verdict]), f"{check.name:<13}", check.seen)
+            )
+            if check.remedy:
+                console.out.print(f"{'':<21}{check.remedy}", markup=False)
+    has_failed = any(check.verdict is Verdict.FAILED for check in found)
+    if console.is_json:
+        console.document({"version": 1, "is_ok": not has_failed, "checks": [asdict(check) for check in found]})
+    raise typer.Exit(Exit.PREFLIGHT if has_failed else Exit.DONE)

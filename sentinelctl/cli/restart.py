@@ -1,0 +1,21 @@
+"""sentinelctl restart: every replica anew, one at a time, each ready before the next goes."""
+
+from typing import Annotated
+
+import typer
+
+
+def restart(
+    ctx: typer.Context,
+    services: Annotated[list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Default: all.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; exit 100 when it is not empty.")] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds each replica has to become ready.")] = 60.0,
+) -> None:
+    """Restart what runs, one replica at a time, with the present settings."""
+    from sentinelctl.catalog import SERVICES
+    from sentinelctl.cli.progress import change, named_services
+    from sentinelctl.lifecycle import Project
+
+    names = named_services(services, SERVICES)
+    project = Project(ctx.obj.settings())
+    change(ctx.obj.console, project, lambda: project.plan_restart(names), is_dry_run=dry_run, ready_s=timeout)

@@ -1,0 +1,37 @@
+"""sentinelctl scale: how many replicas of a service run, until `down`."""
+
+from typing import Annotated
+
+import typer
+
+_MAX_REPLICAS = 64
+
+
+def scale(
+    ctx: typer.Context,
+    replicas: Annotated[list[str], typer.Argument(metavar="SERVICE=N...", help="For example extractor=3.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; exit 100 when it is not empty.")] = False,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for readiness.")] = 60.0,
+) -> None:
+    """Set the number of replicas; what goes is drained first."""
+    from sentinelctl.catalog import SERVICES
+    from sentinelctl.cli.progress import change, named_services
+    from sentinelctl.errors import UsageError
+    from sentinelctl.lifecycle import Project
+
+    counts: dict[str, int] = {}
+    for word in replicas:
+        name, _, number = word.partition("=")
+        named_services([name], SERVICES)
+        if not number.isdecimal() or int(number) > _MAX_REPLICAS:
+            raise UsageError(f"{word!r} is no SERVICE=N with N from 0 to {_MAX_REPLICAS}", remedy="try extractor=3")
+        counts[name] = int(number)
+    project = Project(ctx.obj.settings())
+    change(
+        ctx.obj.console,
+        project,
+        lambda: project.plan_scale(counts),
+        is_dry_run=dry_run,
+        ready_s=timeout,
+        before=lambda: project.remember_scale(counts),
+    )

@@ -1,0 +1,32 @@
+"""sentinelctl status: what runs, how it fares, how far behind it is, and where its state lies."""
+
+from typing import Annotated
+
+import typer
+
+_EVERY_S = 1.0
+
+
+def status(
+    ctx: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
+) -> None:
+    """Show each replica's pid, health, restarts, use and ports; exit 4 when one is not ready."""
+    from sentinelctl.errors import Exit
+    from sentinelctl.lifecycle import Project
+    from sentinelctl.overview import overview
+
+    console = ctx.obj.console
+    project = Project(ctx.obj.settings())
+    while True:
+        seen = overview(project, over_s=_EVERY_S if watch else 0.2)
+        if console.is_json:
+            console.document(seen.document())
+        else:
+            if watch:
+                console.out.clear()
+            console.out.print(seen.table() if seen.rows else "nothing runs; `sentinelctl up` starts it")
+            for line in seen.notes():
+                console.note(line)
+        if not watch:
+            raise typer.Exit(Exit.DONE if seen.is_healthy else Exit.UNHEALTHY)

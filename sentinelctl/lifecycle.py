@@ -1,0 +1,214 @@
+"""observe → plan → apply for one installation, as commands and the demo call it."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sentinelctl.catalog import SERVICES, catalog
+from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
+from sentinelctl.plan import plan, plan_down, plan_restart
+from sentinelctl.readiness import wait_ready
+from sentinelctl.runtime.base import Applied, Runtime
+from sentinelctl.runtime.embedded import EmbeddedRuntime
+from sentinelctl.runtime.statefile import StateDir, read_json, write_json
+from sentinelctl.state import Kind, ObservedState, Operation, Plan, ServiceSpec
+from services.contract import Topic
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+READY_S: Final = 60.0
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class Project:
+    """One installation: its settings, its state folder and the runtime that runs it."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self.settings = settings
+        self.state_dir = StateDir(settings.state_dir.absolute())
+        self.runtime: Runtime = EmbeddedRuntime(self.state_dir.path)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Held by every command that changes something."""
+        return self.state_dir.locked()
+
+    def desired(self) -> tuple[ServiceSpec, ...]:
+        return catalog(self.settings, digest_key=self._digest_key(), scale=self._scale())
+
+    def plan_up(self, only: Collection[str] | None = None) -> Plan:
+        """Raises PreflightError when a secret is missing or a port is taken."""
+        desired = self.desired()
+        wanted = [spec for spec in desired if only is None or spec.name in only]
+        check_secrets(self.settings, {spec.name for spec in wanted if spec.replicas})
+        found = plan(desired, self.runtime.observe(), only=only)
+        self.runtime.check(found)
+        return found
+
+    def plan_restart(self, services: Collection[str]) -> Plan:
+        check_secrets(self.settings, services)
+        return plan_restart(self.desired(), self.runtime.observe(), services)
+
+    def plan_scale(self, replicas: Mapping[str, int]) -> Plan:
+        """Also of services that do not run yet. Raises UsageError for a count that cannot be."""
+        desired = catalog(self.settings, digest_key=self._digest_key(), scale={**self._scale(), **replicas})
+        for spec in desired:
+            if spec.max_replicas is not None and spec.replicas > spec.max_replicas:
+                raise UsageError(
+                    f"{spec.name} has one address that GitHub knows, so it runs once; asked for: {spec.replicas}",
+                    remedy="one receiver takes hundreds of deliveries a second; scale another service",
+                )
+        check_secrets(self.settings, [name for name, count in replicas.items() if count])
+        found = plan(desired, self.runtime.observe(), only=replicas.keys())
+        self.runtime.check(found)
+        return found
+
+    def remember_scale(self, replicas: Mapping[str, int]) -> None:
+        """Until `down`, or until the settings ask for another count than they do now."""
+        kept = read_json(self.state_dir.scale)
+        for service, count in replicas.items():
+            kept[service] = {"replicas": count, "instead_of": self._configured(service)}
+        write_json(self.state_dir.scale, kept)
+
+    def plan_down(self) -> Plan:
+        return plan_down(self.desired(), self.runtime.observe())
+
+    def apply(
+        self,
+        found: Plan,
+        *,
+        ready_s: float | None = READY_S,
+        report: Callable[[Operation, Applied], None] = lambda _operation, _applied: None,
+    ) -> None:
+        """One operation after the other. `ready_s`: longest wait for readiness; None does not wait.
+
+        What is replaced is ready before the next is touched; what is started is waited for together. Raises
+        UnhealthyError, with the evidence, also for a replica that had to be killed (after everything else is done).
+        """
+        started: list[str] = []
+        killed: list[str] = []
+        for operation in found.operations:
+            applied = self.runtime.apply(operation)
+            report(operation, applied)
+            killed += [operation.replica] if applied.was_killed else []
+            if operation.kind is Kind.REPLACE and ready_s is not None:
+                wait_ready(self.runtime, [operation.replica], ready_s)
+            elif operation.kind is not Kind.STOP:
+                started.append(operation.replica)
+        if ready_s is not None:
+            wait_ready(self.runtime, started, ready_s)
+        if killed:
+            raise UnhealthyError(
+                f"{', '.join(killed)} did not end in time after SIGTERM and had to be killed; all else is done",
+                remedy="nothing accepted is lost by that; `sentinelctl logs` says what it was busy with",
+            )
+
+    def bring_up(self, only: Collection[str] | None = None, *, ready_s: float = READY_S) -> ObservedState:
+        """For callers in this process, such as the demo: up, and ready."""
+        with self.locked():
+            self.prepare()
+            self.apply(self.plan_up(only), ready_s=ready_s)
+        return self.runtime.observe()
+
+    def take_down(self) -> None:
+        """For callers in this process: nothing of it runs afterwards; data stays."""
+        with self.locked():
+            self.apply(self.plan_down())
+            self.forget_scale()
+
+    def forget_scale(self) -> None:
+        self.state_dir.scale.unlink(missing_ok=True)
+
+    def data_files(self) -> list[Path]:
+        """All that `down --volumes` deletes: what Sentinel itself wrote, by name."""
+        named = [self.settings.stream_path, self.settings.claims_path]
+        found = [path.with_name(path.name + suffix) for path in named for suffix in ("", "-wal", "-shm")]
+        for folder in (self.state_dir.logs, self.state_dir.endpoints):
+            found += sorted(folder.iterdir()) if folder.is_dir() else []
+        found += [self.state_dir.scale, self.state_dir.digest_key, self.state_dir.supervisor_lock]
+        return [path for path in found if path.is_file()]
+
+    def delete_data(self) -> list[Path]:
+        """Returns what it deleted."""
+        found = self.data_files()
+        for path in found:
+            path.unlink(missing_ok=True)
+        return found
+
+    def prepare(self) -> None:
+        """Before the first plan that is applied: the state folder and the topics. Idempotent."""
+        self.state_dir.create()
+        self._keep_digest_key()
+        asyncio.run(self._create_topics())
+
+    async def _create_topics(self) -> None:
+        from services.errors import BusUnavailable
+        from services.stream import open_admin
+
+        settings = self.settings
+        admin = open_admin(settings.stream, settings.stream_path)
+        try:
+            await admin.create_topics({topic.value: settings.stream.partitions for topic in Topic})
+        except BusUnavailable as exc:
+            raise PreflightError(
+                str(exc), remedy="`sentinelctl doctor` looks at the state folder and the disk"
+            ) from exc
+        finally:
+            await admin.close()
+
+    def _configured(self, service: str) -> int:
+        section: object = getattr(self.settings, service)
+        return int(getattr(section, "replicas", 1))
+
+    def _scale(self) -> dict[str, int]:
+        kept = read_json(self.state_dir.scale)
+        return {
+            service: entry["replicas"]
+            for service, entry in kept.items()
+            if service in SERVICES and entry["instead_of"] == self._configured(service)
+        }
+
+    def _digest_key(self) -> bytes:
+        """One that nobody keeps where nothing was started yet: then there is nothing to compare with either."""
+        path = self.state_dir.digest_key
+        return path.read_bytes() if path.exists() else secrets.token_bytes(32)
+
+    def _keep_digest_key(self) -> None:
+        path = self.state_dir.digest_key
+        if not path.exists():
+            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(32))
+
+
+def check_secrets(settings: "Settings", services: Collection[str]) -> None:
+    """Raises PreflightError naming the missing secret and how to set it."""
+    if "webhook" in services and not settings.webhook.secret.get_secret_value():
+        raise PreflightError(
+            "no webhook secret is set, and without one anybody could send events",
+            remedy='export SENTINEL_WEBHOOK_SECRET="$(openssl rand -hex 32)", and give GitHub the same; '
+            "or SENTINEL_WEBHOOK_SECRET_FILE=PATH",
+        )
+    github = settings.github
+    if not {"extractor", "publisher"} & set(services) or is_loopback(github.api_url):
+        return
+    if github.app_id and not github.app_key.get_secret_value():
+        raise PreflightError(
+            f"github.app_id is {github.app_id}, but the App's private key is not set",
+            remedy="export SENTINEL_GITHUB_APP_KEY_FILE=PATH of the .pem from the App's settings page",
+        )
+    if not github.app_id and not github.token.get_secret_value():
+        raise PreflightError(
+            f"no GitHub token is set, and {github.api_url} lets nobody post without one",
+            remedy="export SENTINEL_GITHUB_TOKEN=… (contents: read, pull requests: write), or "
+            "SENTINEL_GITHUB_TOKEN_FILE=PATH; `sentinelctl demo` needs none",
+        )
+
+
+def is_loopback(url: str) -> bool:
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).hostname in _LOOPBACK

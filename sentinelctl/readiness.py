@@ -1,0 +1,79 @@
+"""Waits until replicas are ready. What it raises shows the last state seen and the last log lines."""
+
+import http.client
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from sentinelctl.console import clean
+from sentinelctl.errors import UnhealthyError
+from sentinelctl.runtime.base import Runtime
+from sentinelctl.state import Replica, Status
+
+CRASH_LOOP: Final = 3
+"""Ends in a row after which waiting longer is pointless."""
+_POLL_S: Final = 0.05
+_PROBE_S: Final = 2.0
+_SHOWN_LINES: Final = 20
+
+
+def health(replica: Replica) -> str:
+    """ready, not-ready, draining, crashed or crash-loop, from its probe."""
+    return "ready" if not (fault := probe_fault(replica)) else fault.partition(":")[0]
+
+
+def probe_fault(replica: Replica) -> str:
+    """Empty when it is ready; else a word of `health`, and after a colon what was seen."""
+    if replica.status is Status.DRAINING:
+        return "draining: it was told to end"
+    if replica.failures >= CRASH_LOOP and replica.status is Status.BACKING_OFF:
+        return f"crash-loop: {replica.last_exit}, {replica.failures} times in a row"
+    if replica.status is Status.BACKING_OFF:
+        return f"crashed: {replica.last_exit}"
+    if not replica.probe:
+        return ""
+    url = urlsplit(replica.probe)
+    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_PROBE_S)
+    try:
+        connection.request("GET", url.path)
+        answer = connection.getresponse()
+        body = answer.read(200).decode(errors="replace").strip()
+    except (OSError, http.client.HTTPException) as exc:
+        return f"not-ready: {replica.probe}: {exc}"
+    finally:
+        connection.close()
+    return "" if answer.status == http.client.OK else f"not-ready: {replica.probe} answers {answer.status} {body}"
+
+
+def wait_ready(
+    runtime: Runtime,
+    replicas: Collection[str],
+    timeout_s: float,
+    *,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Returns once all of `replicas` are ready. Raises UnhealthyError with the evidence, at once on a crash loop."""
+    deadline = clock() + timeout_s
+    waiting = list(replicas)
+    while waiting:
+        observed = {replica.name: replica for replica in runtime.observe().replicas}
+        faults = {name: probe_fault(observed[name]) if name in observed else "gone: not running" for name in waiting}
+        waiting = [name for name in waiting if faults[name]]
+        hopeless = [name for name in waiting if name in observed and observed[name].failures >= CRASH_LOOP]
+        if hopeless or (waiting and clock() >= deadline):
+            name = (hopeless or waiting)[0]
+            raise UnhealthyError(
+                _evidence(runtime, name, faults[name], None if hopeless else timeout_s),
+                remedy=f"`sentinelctl logs {name.rpartition('-')[0]}` shows all of it, `sentinelctl doctor` what this "
+                "machine lacks; after the cause is gone, `sentinelctl up` goes on from here",
+            )
+        if waiting:
+            sleep(_POLL_S)
+
+
+def _evidence(runtime: Runtime, name: str, fault: str, timeout_s: float | None) -> str:
+    waited = f" after {timeout_s:g} s" if timeout_s is not None else ""
+    lines = "".join(f"\n  {clean(line.text)}" for line in runtime.logs({name}, lines=_SHOWN_LINES))
+    return f"{name} is not ready{waited} ({fault}); its last log lines:{lines or ' none'}"

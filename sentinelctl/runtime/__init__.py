@@ -1,0 +1,1 @@
+"""Where services run: one protocol, one module per place."""

@@ -1,0 +1,249 @@
+"""Services as processes of this machine, under a supervisor that outlives the command that started it."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, cast
+
+from sentinelctl.errors import PreflightError, SentinelError
+from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.runtime.process import cpu_and_memory, free_ports, is_same, port_fault
+from sentinelctl.runtime.statefile import StateDir
+from sentinelctl.state import Kind, ObservedState, Operation, Plan, Port, Replica, ServiceSpec
+
+_ANSWER_S: Final = 120.0  # a drain may take its grace
+_POLL_S: Final = 0.02
+_FOLLOW_S: Final = 0.2
+_TAIL_BYTES_A_LINE: Final = 4096
+
+
+class EmbeddedRuntime:
+    name = "embedded"
+
+    def __init__(self, state_dir: Path) -> None:
+        self._dir = StateDir(state_dir.absolute())
+
+    def observe(self) -> ObservedState:
+        """What the supervisor wrote down; without it, those of its children that still run, unsupervised."""
+        recorded = self._dir.read()
+        if recorded is None:
+            return ObservedState()
+        if is_same(recorded.supervisor_pid, recorded.supervisor_started):
+            return ObservedState(recorded.replicas, recorded.supervisor_pid)
+        survivors = (r for r in recorded.replicas if r.pid is not None and is_same(r.pid, r.started))
+        return ObservedState(tuple(replace(replica, is_supervised=False) for replica in survivors))
+
+    def check(self, plan: Plan) -> None:
+        """Every fixed port of the plan is free, or held by the very replica that is replaced."""
+        held = {(r.name, number) for r in self.observe().replicas for number in r.ports.values()}
+        claimed: dict[int, str] = {}
+        for operation in plan.operations:
+            if operation.spec is None or operation.kind is Kind.ADOPT:
+                continue
+            for port in operation.spec.ports:
+                if operation.index > 1 or not port.number:
+                    continue
+                if (operation.replica, port.number) not in held and (fault := port_fault(port.host, port.number)):
+                    raise PreflightError(
+                        f"{operation.service} needs port {port.number} ({port.name}), which is {fault}",
+                        remedy=f"end that process, or set {port.variable} to another port; 0 takes a free one",
+                    )
+                if other := claimed.get(port.number):
+                    raise PreflightError(
+                        f"{port.variable} and {other} are both {port.number}", remedy="give them a port each"
+                    )
+                claimed[port.number] = port.variable
+
+    def apply(self, operation: Operation) -> Applied:
+        if operation.kind is Kind.STOP:
+            return self._stop(operation)
+        assert operation.spec is not None
+        spec = operation.spec
+        ports = self._ports(spec, operation.index)
+        launch = {"command": spec.command, "grace_s": spec.grace_s}
+        if operation.kind is Kind.ADOPT:
+            known = next((r for r in self.observe().replicas if r.name == operation.replica), None)
+            env = _env(spec, operation.replica, known.ports if known else ports)
+            answer = self._ask({"do": "adopt", "name": operation.replica, "env": env, **launch})
+        else:
+            by_name = {port.name: port for port in spec.ports}
+            replica = Replica(
+                service=spec.name,
+                index=operation.index,
+                identity=spec.identity,
+                ports=ports,
+                probe=f"http://{_at(by_name[spec.probe.port], ports)}{spec.probe.path}" if spec.probe else "",
+                address=_at(by_name[spec.publishes], ports) if spec.publishes else "",
+            )
+            env = _env(spec, replica.name, ports)
+            answer = self._ask({"do": "start", "replica": replica.document(), "env": env, **launch})
+        return Applied(answer["pid"], answer["was_killed"])
+
+    def logs(self, replicas: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+        tails = [_Tail(name, self._dir.log_of(name)) for name in sorted(replicas)]
+        yield from _in_time_order([line for tail in tails for line in tail.last(lines)])
+        while follow:
+            fresh = [line for tail in tails for line in tail.fresh()]
+            yield from _in_time_order(fresh)
+            if not fresh:
+                time.sleep(_FOLLOW_S)
+
+    def usage(self, *, over_s: float) -> dict[str, Usage]:
+        pids = {r.name: r.pid for r in self.observe().replicas if r.pid is not None}
+        began = time.monotonic()
+        before = {name: cpu_and_memory(pid) for name, pid in pids.items()}
+        time.sleep(over_s)
+        passed_s = time.monotonic() - began
+        found = {}
+        for name, pid in pids.items():
+            first, last = before[name], cpu_and_memory(pid)
+            if first is not None and last is not None:
+                found[name] = Usage(round(100 * max(0.0, last[0] - first[0]) / passed_s, 1), last[1])
+        return found
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _ports(self, spec: ServiceSpec, index: int) -> dict[str, int]:
+        fixed = {port.name: port.number for port in spec.ports if index == 1 and port.number}
+        taken = {number for replica in self.observe().replicas for number in replica.ports.values()}
+        loose = {port.name: _reachable(port.host) for port in spec.ports if port.name not in fixed}
+        return fixed | free_ports(loose, but=taken)
+
+    def _stop(self, operation: Operation) -> Applied:
+        replica = next((r for r in self.observe().replicas if r.name == operation.replica), None)
+        if replica is None:
+            return Applied(None)
+        answer = self._ask({"do": "stop", "name": replica.name})
+        if not self.observe().replicas:
+            self._await_end()
+        return Applied(None, answer["was_killed"])
+
+    def _await_end(self) -> None:
+        """The supervisor ends by itself after its last replica."""
+        deadline = time.monotonic() + _ANSWER_S
+        while self.observe().supervisor_pid is not None and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        address = self._supervisor()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(_ANSWER_S)
+            try:
+                line.connect(address)
+                line.sendall(json.dumps(request).encode() + b"\n")
+                with line.makefile("rb") as answers:
+                    answer = answers.readline()
+            except OSError as exc:
+                raise SentinelError(
+                    f"the supervisor did not answer at {address}: {exc}", remedy=self._look_at_supervisor()
+                ) from exc
+        if not answer:
+            raise SentinelError(
+                f"the supervisor ended while it was asked to {request['do']} a replica",
+                remedy=self._look_at_supervisor(),
+            )
+        return cast("dict[str, Any]", json.loads(answer))
+
+    def _supervisor(self) -> str:
+        """Where it listens; started when there is none."""
+        if self.observe().supervisor_pid is None:
+            self._dir.create()
+            with self._dir.log_of("supervisor").open("ab") as log:
+                started = subprocess.run(
+                    [sys.executable, "-m", "sentinelctl.runtime.supervisor", str(self._dir.path)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
+                    start_new_session=True,
+                    check=False,
+                )
+            if started.returncode:
+                raise SentinelError("the supervisor did not start", remedy=self._look_at_supervisor())
+        recorded = self._dir.read()
+        assert recorded is not None
+        return recorded.socket
+
+    def _look_at_supervisor(self) -> str:
+        return f"its last words are in {self._dir.log_of('supervisor')}; `sentinelctl up` starts another"
+
+
+def _env(spec: ServiceSpec, replica: str, ports: Mapping[str, int]) -> dict[str, str]:
+    numbers = {port.variable: str(ports[port.name]) for port in spec.ports}
+    return {**spec.env, **spec.secrets, **numbers, "SENTINEL_REPLICA": replica}
+
+
+def _reachable(host: str) -> str:
+    """Where this machine reaches what listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+def _at(port: Port, ports: Mapping[str, int]) -> str:
+    host = _reachable(port.host)
+    return f"[{host}]:{ports[port.name]}" if ":" in host else f"{host}:{ports[port.name]}"
+
+
+def _in_time_order(lines: Sequence[LogLine]) -> list[LogLine]:
+    """By the `ts` of each line; one without stays behind the one before it, as a traceback must."""
+    stamps: dict[str, float] = {}
+    keyed = []
+    for line in lines:
+        stamps[line.replica] = _stamp(line.text, stamps.get(line.replica, 0.0))
+        keyed.append((stamps[line.replica], line))
+    return [line for _, line in sorted(keyed, key=lambda pair: pair[0])]
+
+
+def _stamp(text: str, otherwise: float) -> float:
+    if not text.startswith("{"):
+        return otherwise
+    try:
+        return float(json.loads(text)["ts"])
+    except (ValueError, KeyError, TypeError):
+        return otherwise
+
+
+@dataclass(slots=True)
+class _Tail:
+    """One log, read from its end; survives the rotation."""
+
+    replica: str
+    path: Path
+    position: int = 0
+    partial: bytes = field(default=b"")
+
+    def last(self, lines: int) -> list[LogLine]:
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - max(lines, 1) * _TAIL_BYTES_A_LINE)
+            file.seek(start)
+            body = file.read(size - start)
+        whole, _, self.partial = body.rpartition(b"\n")
+        self.position = size
+        rows = whole.split(b"\n") if whole else []
+        rows = rows[1:] if start else rows
+        return [self._line(row) for row in deque(rows, maxlen=lines)]
+
+    def fresh(self) -> list[LogLine]:
+        if not self.path.exists():
+            return []
+        if self.path.stat().st_size < self.position:
+            self.position, self.partial = 0, b""
+        with self.path.open("rb") as file:
+            file.seek(self.position)
+            body = file.read()
+        self.position += len(body)
+        *rows, self.partial = (self.partial + body).split(b"\n")
+        return [self._line(row) for row in rows]
+
+    def _line(self, row: bytes) -> LogLine:
+        return LogLine(self.replica, row.decode(errors="replace"))

@@ -1,0 +1,136 @@
+"""The state folder of the embedded runtime: what is written where, and by whom."""
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sentinelctl.errors import LockedError
+from sentinelctl.state import Replica, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What the supervisor last wrote about itself and its replicas."""
+
+    supervisor_pid: int
+    supervisor_started: str
+    socket: str
+    replicas: tuple[Replica, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """Readable by its owner alone. No file in it holds a secret; `digest.key` keys the digests of them."""
+
+    path: Path
+
+    @property
+    def state(self) -> Path:
+        return self.path / "state.json"
+
+    @property
+    def scale(self) -> Path:
+        return self.path / "scale.json"
+
+    @property
+    def digest_key(self) -> Path:
+        return self.path / "digest.key"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def endpoints(self) -> Path:
+        return self.path / "endpoints"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        return self.path / "supervisor.lock"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "lock"
+
+    def log_of(self, replica: str) -> Path:
+        return self.logs / f"{replica}.log"
+
+    def logged(self) -> list[str]:
+        """Replicas that ever wrote a log here."""
+        return sorted(path.stem for path in self.logs.glob("*-*.log"))
+
+    def create(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.logs.mkdir(exist_ok=True)
+        self.endpoints.mkdir(exist_ok=True)
+
+    def read(self) -> Recorded | None:
+        """None when no supervisor ever wrote here, or ended in order."""
+        document = read_json(self.state)
+        if not document:
+            return None
+        return Recorded(
+            supervisor_pid=document["supervisor"]["pid"],
+            supervisor_started=document["supervisor"]["started"],
+            socket=document["supervisor"]["socket"],
+            replicas=tuple(Replica(**{**one, "status": Status(one["status"])}) for one in document["replicas"]),
+        )
+
+    def write(self, recorded: Recorded) -> None:
+        write_json(
+            self.state,
+            {
+                "supervisor": {
+                    "pid": recorded.supervisor_pid,
+                    "started": recorded.supervisor_started,
+                    "socket": recorded.socket,
+                },
+                "replicas": [replica.document() for replica in recorded.replicas],
+            },
+        )
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """For commands that change something: one at a time. Raises LockedError naming who holds it."""
+        self.create()
+        with self.lock.open("a+", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as exc:
+                file.seek(0)
+                raise LockedError(
+                    f"{file.read().strip() or 'another sentinelctl'} is changing what lies in {self.path}",
+                    remedy="wait until it is done, or end it; its lock goes with it",
+                ) from exc
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} ({shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])})\n")
+            file.flush()
+            yield
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Empty when there is none, or what a power cut left of one."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return document
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    replace_text(path, json.dumps(document, indent=1) + "\n")
+
+
+def replace_text(path: Path, text: str, mode: int = 0o600) -> None:
+    """Readers see the old text or the new one, never a part."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        file.write(text)
+    beside.replace(path)

@@ -1,0 +1,143 @@
+"""What should run and what does: the words that the planner and the runtimes share. Standard library only."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port of a service. `number` is the first replica's; 0, and every further replica, takes a free one."""
+
+    name: str
+    variable: str
+    """The environment variable that tells the process its number."""
+    number: int
+    host: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Ready when a GET of `path` on the port of this name answers 200."""
+
+    port: str
+    path: str = "/ready"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """The desired state of one service. Secrets reach the environment of its processes and nothing else."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """A keyed digest of each secret, by which a rotation is noticed."""
+    ports: tuple[Port, ...] = ()
+    probe: Probe | None = None
+    publishes: str = ""
+    """Name of the port whose addresses, one of each replica, stand in the state folder's endpoints/<service>."""
+    replicas: int = 1
+    max_replicas: int | None = None
+    grace_s: float = 15.0
+    """From SIGTERM to SIGKILL."""
+    version: str = ""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What a replica was started with; another one means that it must be replaced. No replica count, no secret."""
+        return {
+            "command": shlex.join(self.command),
+            "version": self.version,
+            **self.env,
+            **self.digests,
+            **{port.variable: str(port.number) for port in self.ports},
+        }
+
+
+class Status(StrEnum):
+    RUNNING = "running"
+    BACKING_OFF = "backing-off"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One observed copy of a service, also as a runtime remembers it."""
+
+    service: str
+    index: int
+    """From 1."""
+    identity: Mapping[str, str]
+    status: Status = Status.RUNNING
+    is_supervised: bool = True
+    """False after its supervisor died: it serves, but nobody would restart it."""
+    pid: int | None = None
+    started: str = ""
+    """Tells this process from a later one with the same pid."""
+    started_at: float = 0.0
+    """Unix seconds."""
+    ports: Mapping[str, int] = field(default_factory=dict)
+    probe: str = ""
+    """The URL that answers 200 when it is ready; empty: running is enough."""
+    address: str = ""
+    """The HOST:PORT that other services are told."""
+    restarts: int = 0
+    failures: int = 0
+    """Ends in a row, each soon after its start."""
+    last_exit: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.service}-{self.index}"
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedState:
+    replicas: tuple[Replica, ...] = ()
+    supervisor_pid: int | None = None
+
+    def of(self, service: str) -> tuple[Replica, ...]:
+        """By number."""
+        return tuple(sorted((r for r in self.replicas if r.service == service), key=lambda replica: replica.index))
+
+
+class Kind(StrEnum):
+    START = "start"
+    STOP = "stop"
+    REPLACE = "replace"
+    ADOPT = "adopt"
+    """Takes a running process that lost its supervisor under watch, without interrupting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One atomic step on one replica, and why."""
+
+    kind: Kind
+    service: str
+    index: int
+    cause: str
+    spec: ServiceSpec | None = field(default=None, repr=False)
+    """Of what runs afterwards; None for a stop."""
+
+    @property
+    def replica(self) -> str:
+        return f"{self.service}-{self.index}"
+
+    def document(self) -> dict[str, str]:
+        return {"operation": self.kind.value, "replica": self.replica, "cause": self.cause}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    operations: tuple[Operation, ...] = ()
+
+    def document(self) -> list[dict[str, str]]:
+        return [operation.document() for operation in self.operations]
