@@ -1,0 +1,322 @@
+"""Shipped weights to findings: hunks in, one answer per added line out. The onnx engine never imports torch.
+
+What was verified is what is run: each file is read once, its SHA-256 compared with the manifest, and loaded from those
+bytes. Weights are safetensors and ONNX, which execute nothing; TorchScript is code, and is loaded only when the
+operator asks for that engine and the manifest vouches for the file.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from model.inputs.chunk import Chunk, chunks
+from model.inputs.diff import Hunk
+from model.inputs.files import is_test_path, language
+from model.inputs.tokenizer import Tokenizer, TokenizerError
+from model.labels import SEVERITIES, Category, Concept, Severity, load_concepts
+from model.rules import rule_findings
+
+FORMAT: Final = 1
+WEIGHTS: Final = Path(__file__).parent / "weights"
+MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
+_PASS_TOKENS: Final = 4096  # tokens of one forward pass, padding included: bounds memory, fits a core's cache
+_ONNX: Final = "encoder.int8.onnx"
+_TORCHSCRIPT: Final = "encoder.torchscript.pt"
+_TOKENIZER: Final = "tokenizer.model"
+
+Probabilities = npt.NDArray[np.float32]
+Forward = Callable[[npt.NDArray[np.int64]], Probabilities]
+
+
+class ModelError(Exception):
+    """Weights that cannot be served; the message says what was expected, what was found, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    path: str
+    line: int  # new numbering
+    side: Literal["RIGHT"]
+    concept: str
+    title: str
+    text: str
+    category: Category
+    severity: Severity
+    confidence: float  # calibrated, 0 to 1
+    is_shown: bool  # the confidence reaches the concept's threshold
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    name: str
+    version: str
+    digest: str
+    languages: tuple[str, ...]
+    engine: str
+
+
+class Engine(Protocol):
+    @property
+    def info(self) -> ModelInfo: ...
+
+    def skip_reason(self, hunk: Hunk) -> str | None:
+        """Why the model does not read this hunk (`language_not_taught`), or None. Rules read it all the same."""
+
+    def encode(self, hunk: Hunk) -> tuple[Chunk, ...]:
+        """Windows of the hunk's added lines; none where skip_reason names one."""
+
+    def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
+        """Per chunk (rows, 1 + concepts) calibrated probabilities, column 0 no finding. Blocks for the forward pass."""
+
+    def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
+        """The rules' and the model's findings, by line, worst first."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What manifest.json says of the weights beside it; `document` is all of it."""
+
+    name: str
+    version: str
+    digest: str
+    files: Mapping[str, str]
+    concepts: tuple[str, ...]
+    languages: tuple[str, ...]
+    temperature: float
+    thresholds: Mapping[str, float]
+    document: Mapping[str, Any]
+
+
+class ScoringEngine:
+    """Any forward pass, with the tokenizer, catalog and calibration that belong to it."""
+
+    def __init__(
+        self, kind: str, manifest: Manifest, tokenizer: Tokenizer, catalog: Iterable[Concept], forward: Forward
+    ) -> None:
+        self.info = ModelInfo(manifest.name, manifest.version, manifest.digest, manifest.languages, kind)
+        self._manifest = manifest
+        self._tokenizer = tokenizer
+        self._forward = forward
+        by_id = {concept.id: concept for concept in catalog}
+        if unknown := [name for name in manifest.concepts if name not in by_id]:
+            raise ModelError(
+                f"the weights name the concept {unknown[0]!r}, which concepts.toml of this version does not have; "
+                "use weights made for this version (`sentinelctl model info` names both)"
+            )
+        self._rules = {name: concept for name, concept in by_id.items() if concept.is_rule}
+        self._concepts = tuple(by_id[name] for name in manifest.concepts)
+        self._thresholds = np.array([manifest.thresholds.get(name, 1.0) for name in manifest.concepts])
+        self._taught = frozenset(manifest.languages)
+        columns = forward(np.ones((1, 1), np.int64)).shape[1]
+        if columns != 1 + len(manifest.concepts):
+            raise ModelError(
+                f"the encoder answers {columns} columns where the manifest's {len(manifest.concepts)} concepts need "
+                f"{1 + len(manifest.concepts)}; the files are of two trainings, so export them anew"
+            )
+
+    def skip_reason(self, hunk: Hunk) -> str | None:
+        return None if language(hunk.path) in self._taught else "language_not_taught"
+
+    def encode(self, hunk: Hunk) -> tuple[Chunk, ...]:
+        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer)
+
+    def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
+        rows = [row for chunk in chunks for row in chunk.rows]
+        logits = np.zeros((len(rows), 1 + len(self._concepts)), np.float32)
+        for batch in passes([len(row) for row in rows]):
+            tokens = np.zeros((len(batch), len(rows[batch[-1]])), np.int64)
+            for at, row in enumerate(batch):
+                tokens[at, : len(rows[row])] = rows[row]
+            logits[batch] = self._forward(tokens)
+        probabilities = softmax(logits / self._manifest.temperature)
+        ends = np.cumsum([len(chunk.rows) for chunk in chunks])
+        return list(np.split(probabilities, ends[:-1])) if chunks else []
+
+    def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
+        found = [
+            self._finding(hunk, line, self._rules[name], 1.0, True)
+            for line, name in rule_findings(hunk)
+            if name in self._rules
+        ]
+        allowed = self._allowed(hunk.path)
+        for chunk, score in zip(chunks, scores, strict=True):
+            for row, at in enumerate(chunk.lines):
+                line, best = hunk.lines[at].new, self._best(score[row, 1:], allowed)
+                if line is not None and best is not None:
+                    column, confidence, is_shown = best
+                    found.append(self._finding(hunk, line, self._concepts[column], confidence, is_shown))
+        return tuple(
+            sorted(
+                found, key=lambda each: (each.line, -SEVERITIES.index(each.severity), -each.confidence, each.concept)
+            )
+        )
+
+    def _allowed(self, path: str) -> npt.NDArray[np.intp]:
+        """Columns, none not counted, of the concepts that are asked of this file."""
+        spoken, is_test = language(path), is_test_path(path)
+        asked = [concept.speaks(spoken) and (concept.in_tests or not is_test) for concept in self._concepts]
+        return np.flatnonzero(asked)
+
+    def _best(self, score: Probabilities, allowed: npt.NDArray[np.intp]) -> tuple[int, float, bool] | None:
+        """The likeliest concept of those that reach their threshold, else of all; None below MIN_CONFIDENCE."""
+        if not len(allowed):
+            return None
+        shown = score[allowed] >= self._thresholds[allowed]
+        pool = allowed[shown] if shown.any() else allowed
+        column = int(pool[np.argmax(score[pool])])
+        confidence = float(score[column])
+        return (column, confidence, bool(shown.any())) if confidence >= MIN_CONFIDENCE else None
+
+    @staticmethod
+    def _finding(hunk: Hunk, line: int, concept: Concept, confidence: float, is_shown: bool) -> Finding:
+        return Finding(
+            path=hunk.path,
+            line=line,
+            side="RIGHT",
+            concept=concept.id,
+            title=concept.title,
+            text=concept.text,
+            category=concept.category,
+            severity=concept.severity,
+            confidence=confidence,
+            is_shown=is_shown,
+        )
+
+
+def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | None = None) -> Engine:
+    """The engine `kind` (onnx or torchscript) over a folder of weights, the shipped ones by default.
+
+    `threads` of a forward pass, one per core this process may use by default. Raises ModelError.
+    """
+    folder = weights or WEIGHTS
+    threads = threads or len(
+        os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    )
+    makers = {"onnx": (_ONNX, _onnx), "torchscript": (_TORCHSCRIPT, _torchscript)}
+    if kind not in makers:
+        raise ModelError(f"no engine is called {kind!r}; there are {' and '.join(makers)}")
+    file, make = makers[kind]
+    manifest = read_manifest(folder)
+    try:
+        tokenizer = Tokenizer(read_verified(folder, _TOKENIZER, manifest))
+    except TokenizerError as exc:
+        raise ModelError(f"{folder / _TOKENIZER}: {exc}") from exc
+    forward = make(read_verified(folder, file, manifest), threads)
+    return ScoringEngine(kind, manifest, tokenizer, load_concepts(), forward)
+
+
+def review(engine: Engine, hunks: Sequence[Hunk]) -> list[tuple[Finding, ...]]:
+    """The findings of each hunk, from one call of predict."""
+    windows = [engine.encode(hunk) for hunk in hunks]
+    scores = iter(engine.predict([chunk for window in windows for chunk in window]))
+    return [
+        engine.findings(hunk, window, [next(scores) for _ in window])
+        for hunk, window in zip(hunks, windows, strict=True)
+    ]
+
+
+def read_manifest(weights: Path | None = None) -> Manifest:
+    """manifest.json of a folder of weights. Raises ModelError."""
+    path = (weights or WEIGHTS) / "manifest.json"
+    remedy = "point inference.weights at a folder that `sentinelctl model export` wrote, or leave it empty"
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as exc:
+        raise ModelError(f"no model at {path}: {exc.strerror}; {remedy}") from exc
+    except ValueError as exc:
+        raise ModelError(f"{path} is no JSON: {exc}; {remedy}") from exc
+    found = document.get("format") if isinstance(document, dict) else None
+    if found != FORMAT:
+        raise ModelError(f"{path} has format {found!r} where this version reads {FORMAT}; export the weights anew")
+    try:
+        return Manifest(
+            name=str(document["name"]),
+            version=str(document["version"]),
+            digest=str(document["digest"]),
+            files={str(name): str(sha256) for name, sha256 in document["files"].items()},
+            concepts=tuple(map(str, document["concepts"])),
+            languages=tuple(map(str, document["languages"])),
+            temperature=float(document["temperature"]),
+            thresholds={str(name): float(least) for name, least in document["thresholds"].items()},
+            document=document,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ModelError(f"{path} lacks a field or has a wrong one: {exc!r}; export the weights anew") from exc
+
+
+def read_verified(weights: Path, name: str, manifest: Manifest) -> bytes:
+    """The bytes of a file whose SHA-256 is the manifest's. Raises ModelError."""
+    path = weights / name
+    expected = manifest.files.get(name)
+    if expected is None:
+        raise ModelError(f"{weights / 'manifest.json'} does not list {name}; `sentinelctl model export` writes both")
+    try:
+        content = path.read_bytes()
+    except OSError as exc:
+        raise ModelError(f"{path} cannot be read: {exc.strerror}; restore it or export the weights anew") from exc
+    found = hashlib.sha256(content).hexdigest()
+    if found != expected:
+        raise ModelError(
+            f"{path} is not the file its manifest describes: expected SHA-256 {expected}, found {found}; "
+            "restore the file, or export the weights anew"
+        )
+    return content
+
+
+def passes(lengths: Sequence[int], tokens: int = _PASS_TOKENS) -> list[list[int]]:
+    """Rows, given by their lengths, cut into forward passes: shortest first, each at most `tokens` once padded."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lambda at: (lengths[at], at)):
+        if batches and (len(batches[-1]) + 1) * lengths[row] <= tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+def softmax(logits: Probabilities) -> Probabilities:
+    """Over the last axis, in the input's type."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def _onnx(content: bytes, threads: int) -> Forward:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads take whole cores from the other services of the machine for a gain of microseconds.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as exc:  # onnxruntime's errors share no base class of their own
+        raise ModelError(f"onnxruntime {onnxruntime.__version__} does not load {_ONNX}: {exc}") from exc
+    (tokens,), (logits,) = session.get_inputs(), session.get_outputs()
+    return lambda batch: session.run([logits.name], {tokens.name: batch})[0]
+
+
+def _torchscript(content: bytes, threads: int) -> Forward:
+    try:
+        import torch
+    except ImportError as exc:
+        raise ModelError("the torchscript engine needs torch: pip install 'sentinel-review[train]'") from exc
+    import io
+
+    torch.set_num_threads(threads)
+    module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+
+    def forward(batch: npt.NDArray[np.int64]) -> Probabilities:
+        with torch.inference_mode():
+            logits: Probabilities = module(torch.from_numpy(batch)).numpy()
+        return logits
+
+    return forward

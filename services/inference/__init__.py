@@ -1,0 +1,1 @@
+"""The model behind gRPC: windows, batches, admission."""
