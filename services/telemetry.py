@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.process_collector import ProcessCollector
 
+from services.errors import ConfigError
+
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 
 
@@ -125,7 +127,12 @@ class OpsServer:
             def log_message(self, *args: Any) -> None:
                 """Probes and scrapes are not worth a line."""
 
-        self._server = ThreadingHTTPServer((bind, port), Handler)
+        try:
+            self._server = ThreadingHTTPServer((bind, port), Handler)
+        except OSError as exc:
+            raise ConfigError(
+                f"/metrics cannot listen on {bind}:{port}: {exc.strerror or exc}; end what holds it, or set metrics_port"
+            ) from exc
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
