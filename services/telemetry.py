@@ -131,7 +131,7 @@ class OpsServer:
             self._server = ThreadingHTTPServer((bind, port), Handler)
         except OSError as exc:
             raise ConfigError(
-                f"/metrics cannot listen on {bind}:{port}: {exc.strerror or exc}; end what holds it, or set metrics_port"
+                f"/metrics cannot listen on {bind}:{port}: {exc.strerror or exc}; end its holder, or set metrics_port"
             ) from exc
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
