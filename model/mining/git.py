@@ -111,11 +111,7 @@ def _records(
 def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
     shas = _git(repository, "rev-list", "--no-merges", "HEAD").split()
     chosen = random.Random(options.seed).sample(shas, min(options.commits, len(shas)))
-    log = subprocess.run(
-        ["git", "-C", str(repository), "-c", "core.quotepath=false", "log", "--no-walk=unsorted", "--stdin", "-p", "-U3",
-         "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", "--format=%x00%H %ct"],
-        input="\n".join(chosen).encode(), capture_output=True, check=True,
-    ).stdout  # fmt: skip
+    log = _log(repository, chosen)
     for part in log.split(b"\0")[1:]:
         head, _, text = part.partition(b"\n")
         sha, time = head.decode().split()
@@ -129,6 +125,19 @@ def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
                 continue
             if index and files and files[0].hunks and skip_reason(files[0].path) is None:
                 yield _Change(sha, int(time), files[0], index[1].decode())
+
+
+def _log(repository: Path, shas: Sequence[str]) -> bytes:
+    """Patches of these commits, in one run. A commit whose objects a partial clone lacks is left out."""
+    done = subprocess.run(
+        ["git", "-C", str(repository), "-c", "core.quotepath=false", "log", "--no-walk=unsorted", "--stdin", "-p", "-U3",
+         "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", "--format=%x00%H %ct"],
+        input="\n".join(shas).encode(), capture_output=True, check=False,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return done.stdout
+    half = len(shas) // 2
+    return _log(repository, shas[:half]) + _log(repository, shas[half:]) if half else b""
 
 
 def _write(repository: Path, changes: Sequence[_Change], folder: Path) -> dict[str, str]:
