@@ -296,6 +296,8 @@ def _onnx(content: bytes, threads: int) -> Forward:
     options.log_severity_level = 3
     # Spinning threads take whole cores from the other services of the machine for a gain of microseconds.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # int8 weights become float32 once, at load, instead of at every pass (model/quantize.py says why).
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as exc:  # onnxruntime's errors share no base class of their own
