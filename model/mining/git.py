@@ -130,8 +130,8 @@ def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
 def _log(repository: Path, shas: Sequence[str]) -> bytes:
     """Patches of these commits, in one run. A commit whose objects a partial clone lacks is left out."""
     done = subprocess.run(
-        ["git", "-C", str(repository), "-c", "core.quotepath=false", "log", "--no-walk=unsorted", "--stdin", "-p", "-U3",
-         "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", "--format=%x00%H %ct"],
+        ["git", "-C", str(repository), "-c", "core.quotepath=false", "log", "--no-walk=unsorted", "--stdin", "-p",
+         "-U3", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", "--format=%x00%H %ct"],
         input="\n".join(shas).encode(), capture_output=True, check=False,
     )  # fmt: skip
     if done.returncode == 0:
@@ -241,7 +241,8 @@ def _licence(repository: Path) -> str:
     """SPDX id by the licence file's words; `see repository` where they are of another kind."""
     names = _git(repository, "ls-tree", "--name-only", "HEAD").splitlines()
     known = (
-        ("Apache License", "Apache-2.0"), ("GNU AFFERO", "AGPL-3.0"), ("GNU LESSER", "LGPL"), ("GNU GENERAL PUBLIC", "GPL"),
+        ("Apache License", "Apache-2.0"), ("GNU AFFERO", "AGPL-3.0"),
+        ("GNU LESSER", "LGPL"), ("GNU GENERAL PUBLIC", "GPL"),
         ("Mozilla Public License", "MPL-2.0"), ("Permission is hereby granted, free of charge", "MIT"),
         ("Permission to use, copy, modify, and", "ISC"), ("Redistribution and use in source and binary forms", "BSD"),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Analyzers that teach the model: files in, diagnostics out. Each is one module; an absent analyzer is named, never skipped silently."""
+"""Analyzers that teach the model: files in, diagnostics out. Each is one module; an absent one is named."""
 
 import shutil
 from collections.abc import Callable, Sequence

@@ -42,7 +42,8 @@ const rules = on({rules});
 export default [
   {{ files: ['**/*.{{js,mjs,jsx,cjs}}'], plugins, rules,
     languageOptions: {{ ecmaVersion: 'latest', parserOptions: {{ ecmaFeatures: {{ jsx: true }} }} }} }},
-  {{ files: ['**/*.{{ts,tsx,mts,cts}}'], plugins, rules, languageOptions: {{ parser, parserOptions: {{ ecmaFeatures: {{ jsx: true }} }} }} }},
+  {{ files: ['**/*.{{ts,tsx,mts,cts}}'], plugins, rules,
+    languageOptions: {{ parser, parserOptions: {{ ecmaFeatures: {{ jsx: true }} }} }} }},
 ];
 """
 
@@ -66,20 +67,29 @@ def teacher(rules: Sequence[str], modules: Path | None = None) -> Teacher:
                 modules=json.dumps(str(modules)), options=json.dumps(_OPTIONS), rules=json.dumps(sorted(rules))
             )
         )
-        done = subprocess.run(
-            [node, main, "--no-inline-config", "--config", str(config), "--format", "json", "--no-warn-ignored", *files],
-            cwd=folder, capture_output=True, check=False,
-        )  # fmt: skip
-        if done.returncode == 2:
-            raise RuntimeError(f"eslint failed: {done.stderr.decode(errors='replace')[-2000:]}")
-        diagnostics, broken = [], set()
-        for file in json.loads(done.stdout):
-            name = str(Path(file["filePath"]).relative_to(folder.resolve()))
-            for one in file["messages"]:
-                if one.get("fatal") or one["ruleId"] is None:
-                    broken.add(name)
-                else:
-                    diagnostics.append(Diagnostic(name, one["line"], one.get("endLine") or one["line"], one["ruleId"]))
-        return Report(tuple(diagnostics), frozenset(broken))
+        command = [node, main, "--no-inline-config", "--config", str(config), "--format", "json", "--no-warn-ignored"]
+        return _run(command, folder, files)
 
     return Teacher("eslint", ("javascript", "typescript"), check)
+
+
+def _run(command: Sequence[str], folder: Path, files: Sequence[str]) -> Report:
+    """A rule that crashes takes the whole run with it, so the file it crashes on is found by halving and named."""
+    done = subprocess.run([*command, *files], cwd=folder, capture_output=True, check=False)
+    if done.returncode == 2:
+        if "Occurred while linting" not in (said := done.stderr.decode(errors="replace")):
+            raise RuntimeError(f"eslint failed: {said[-2000:]}")
+        if len(files) == 1:
+            return Report((), frozenset(files))
+        half = len(files) // 2
+        first, second = _run(command, folder, files[:half]), _run(command, folder, files[half:])
+        return Report(first.diagnostics + second.diagnostics, first.unparsable | second.unparsable)
+    diagnostics, broken = [], set()
+    for file in json.loads(done.stdout):
+        name = str(Path(file["filePath"]).relative_to(folder.resolve()))
+        for one in file["messages"]:
+            if one.get("fatal") or one["ruleId"] is None:
+                broken.add(name)
+            else:
+                diagnostics.append(Diagnostic(name, one["line"], one.get("endLine") or one["line"], one["ruleId"]))
+    return Report(tuple(diagnostics), frozenset(broken))

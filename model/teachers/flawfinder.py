@@ -1,4 +1,4 @@
-"""C and C++, by flawfinder: calls that need care. Codes are `category/function`, such as buffer/strcpy."""
+"""C and C++, by flawfinder: calls that need care. A code is category, risk (0-5) and function: buffer4/strcpy."""
 
 import csv
 import subprocess
@@ -21,10 +21,14 @@ def teacher() -> Teacher:
             check=False,
         )
         diagnostics = [
-            Diagnostic(str(Path(row["File"])), int(row["Line"]), int(row["Line"]), f"{row['Category']}/{row['Name']}")
+            Diagnostic(str(Path(row["File"])), int(row["Line"]), int(row["Line"]), _code(row))
             for row in csv.DictReader(done.stdout.splitlines())
             if (row.get("Line") or "").isdigit()
         ]
         return Report(tuple(diagnostics))
 
     return Teacher("flawfinder", ("c", "cpp"), check)
+
+
+def _code(row: dict[str, str]) -> str:
+    return f"{row['Category']}{row['Level']}/{row['Name']}"
