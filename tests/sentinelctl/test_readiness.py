@@ -1,0 +1,105 @@
+import threading
+from collections.abc import Callable, Collection, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sentinelctl.errors import Exit, UnhealthyError
+from sentinelctl.readiness import health, wait_ready
+from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.state import ObservedState, Operation, Plan, Replica, Status
+
+
+class Scripted:
+    """A runtime that shows one state after the other, then the last one for ever."""
+
+    name = "scripted"
+
+    def __init__(self, *states: tuple[Replica, ...]) -> None:
+        self.states = list(states)
+
+    def observe(self) -> ObservedState:
+        return ObservedState(self.states.pop(0) if len(self.states) > 1 else self.states[0])
+
+    def check(self, plan: Plan) -> None: ...
+
+    def apply(self, operation: Operation) -> Applied:
+        raise NotImplementedError
+
+    def logs(self, replicas: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+        yield from (LogLine(name, "no module named torch\x1b[2J") for name in replicas)
+
+    def usage(self, *, over_s: float) -> dict[str, Usage]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def wait(runtime: Scripted, *names: str, timeout_s: float = 10.0) -> float:
+    clock = Clock()
+    wait_ready(runtime, names, timeout_s, clock=lambda: clock.now, sleep=clock.sleep)
+    return clock.now
+
+
+READY = Replica("a", 1, {}, pid=1)
+CRASHED = Replica("a", 1, {}, status=Status.BACKING_OFF, failures=1, last_exit="exit 1")
+LOOPING = Replica("a", 1, {}, status=Status.BACKING_OFF, failures=3, last_exit="exit 1")
+
+
+def test_it_waits_through_a_crash_that_is_followed_by_a_good_start() -> None:
+    assert wait(Scripted((), (CRASHED,), (READY,)), "a-1") > 0
+
+
+def test_a_deadline_shows_the_last_state_the_last_log_lines_and_what_to_do() -> None:
+    with pytest.raises(UnhealthyError) as caught:
+        wait(Scripted((CRASHED,)), "a-1", timeout_s=5)
+    assert "a-1 is not ready after 5 s (crashed: exit 1)" in caught.value.message
+    assert "no module named torch\\x1b[2J" in caught.value.message
+    assert "sentinelctl logs a" in caught.value.remedy
+    assert caught.value.exit_code == Exit.UNHEALTHY
+
+
+def test_a_crash_loop_is_not_waited_for() -> None:
+    with pytest.raises(UnhealthyError, match="crash-loop: exit 1, 3 times in a row"):
+        wait(Scripted((LOOPING,)), "a-1", timeout_s=float("inf"))
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int], str]]:
+    """A probe URL that answers this status."""
+    servers: list[HTTPServer] = []
+
+    def start(status: int) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status if self.path == "/ready" else 404)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None: ...
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/ready"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, "ready"), (503, "not-ready")])
+def test_a_probe_decides(answering: Callable[[int], str], status: int, expected: str) -> None:
+    assert health(Replica("a", 1, {}, pid=1, probe=answering(status))) == expected
+
+
+def test_nobody_listening_is_not_ready() -> None:
+    assert health(Replica("a", 1, {}, pid=1, probe="http://127.0.0.1:1/ready")) == "not-ready"
