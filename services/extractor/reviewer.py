@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +19,8 @@ from services.extractor.hunks import MAX_FILE_BYTES, hunk_bytes
 
 MAX_CALL_BYTES = 3 * 1024 * 1024
 """Of hunks in one call; gRPC servers refuse messages over 4 MiB unless told otherwise."""
+MAX_CALL_LINES = 8192
+"""Of hunks in one call, so that its time does not grow with the change: a deadline missed means a slow server."""
 FILE_PREFIX = "file:"
 RETRY_AFTER = "retry-after-ms"
 
@@ -113,7 +116,6 @@ class GrpcReviewer:
         self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
     ) -> Reviewed:
         """No hunks, no call. Large changes take several, each with whole files, one after the other."""
-        deadline = self._clock() + self._timeout_s
         findings: list[pb.Finding] = []
         skipped: dict[str, int] = {}
         model, forward_s = None, 0.0
@@ -121,7 +123,7 @@ class GrpcReviewer:
             request = pb.ReviewChunksRequest(
                 repository_id=repository_id, commit_sha=commit_sha, hunks=[_message(hunk) for hunk in part]
             )
-            response = await self._call(request, tuple(metadata.items()), deadline)
+            response = await self._call(request, tuple(metadata.items()))
             findings += response.findings
             for reason, count in response.skipped.items():
                 skipped[reason] = skipped.get(reason, 0) + count
@@ -129,8 +131,9 @@ class GrpcReviewer:
         return Reviewed(tuple(findings), model, skipped, forward_s)
 
     async def _call(
-        self, request: pb.ReviewChunksRequest, metadata: tuple[tuple[str, str], ...], deadline: float
+        self, request: pb.ReviewChunksRequest, metadata: tuple[tuple[str, str], ...]
     ) -> pb.ReviewChunksResponse:
+        deadline = self._clock() + self._timeout_s
         refusals: list[str] = []
         retry_after_s: list[float] = []
         for replica in self._in_turn():
@@ -170,21 +173,17 @@ class GrpcReviewer:
 
 
 def calls(hunks: Sequence[Hunk]) -> list[list[Hunk]]:
-    """Hunks by call: each within MAX_CALL_BYTES, those of one file in the same one."""
+    """Hunks by call: those of one file in the same one, and each within the limits unless one file alone is larger."""
     parts: list[list[Hunk]] = []
-    room = 0
-    at = 0
-    while at < len(hunks):
-        end = at + 1
-        while end < len(hunks) and hunks[end].path == hunks[at].path:
-            end += 1
-        size = sum(hunk_bytes(hunk) for hunk in hunks[at:end])
-        if not parts or size > room:
+    room_bytes = room_lines = 0
+    for _, group in groupby(hunks, key=lambda hunk: hunk.path):
+        file = list(group)
+        size, lines = sum(map(hunk_bytes, file)), sum(len(hunk.lines) for hunk in file)
+        if not parts or size > room_bytes or lines > room_lines:
             parts.append([])
-            room = MAX_CALL_BYTES
-        parts[-1] += hunks[at:end]
-        room -= size
-        at = end
+            room_bytes, room_lines = MAX_CALL_BYTES, MAX_CALL_LINES
+        parts[-1] += file
+        room_bytes, room_lines = room_bytes - size, room_lines - lines
     return parts
 
 

@@ -16,7 +16,7 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceServicer, add_Inferen
 from model.inputs.diff import Hunk, parse_patch
 from services.errors import ConfigError, Deferred, Poison, Retryable
 from services.extractor.hunks import hunk_bytes
-from services.extractor.reviewer import MAX_CALL_BYTES, GrpcReviewer, Targets, calls
+from services.extractor.reviewer import MAX_CALL_BYTES, MAX_CALL_LINES, GrpcReviewer, Targets, calls
 
 HUNKS = parse_patch("@@ -1,2 +1,2 @@ def f():\n a\n-b\n+c\r\n@@ -9 +9 @@\n-x\n+ÿ", "a.py")
 Behaviour = Callable[[pb.ReviewChunksRequest, Any], Awaitable[None]]
@@ -192,20 +192,21 @@ async def test_a_large_change_takes_several_calls_and_adds_up() -> None:
     assert (reviewed.forward_s, reviewed.skipped) == (1.5, {"language_not_taught": 3})
 
 
-@given(sizes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 2_000_000)), max_size=12))
-def test_calls_keep_order_files_and_size(sizes: list[tuple[int, int]]) -> None:
+@given(shapes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5000), st.integers(1, 400)), max_size=12))
+def test_calls_keep_order_files_bytes_and_lines(shapes: list[tuple[int, int, int]]) -> None:
     hunks = [
-        Hunk(str(path), 0, 0, 1, 1, "", parse_patch(f"@@ -0,0 +1 @@\n+{'x' * size}", "")[0].lines)
-        for path, size in sorted(sizes)
+        Hunk(str(path), 0, 0, 1, lines, "", parse_patch("@@ -0,0 +1 @@\n+" + "x" * width, "")[0].lines * lines)
+        for path, lines, width in sorted(shapes)
     ]
     parts = calls(hunks)
     assert [hunk for part in parts for hunk in part] == hunks
     paths = [{hunk.path for hunk in part} for part in parts]
     assert sum(map(len, paths)) == len(set().union(*paths))
-    assert all(
-        sum(map(hunk_bytes, part)) <= MAX_CALL_BYTES or len(names) == 1
-        for part, names in zip(parts, paths, strict=True)
-    )
+    for part, names in zip(parts, paths, strict=True):
+        is_within = (
+            sum(map(hunk_bytes, part)) <= MAX_CALL_BYTES and sum(len(hunk.lines) for hunk in part) <= MAX_CALL_LINES
+        )
+        assert is_within or len(names) == 1
 
 
 @pytest.mark.parametrize(
