@@ -55,5 +55,6 @@ class Console:
 
 
 def clean(text: str) -> str:
-    """Text from a diff, made harmless for a terminal: control characters become visible escapes, tabs four spaces."""
+    """Text from a diff, made harmless for a terminal: tabs become four spaces, other control characters, and those that
+    are invisible or turn the direction of writing, visible escapes."""
     return "".join("    " if char == "\t" else char if char.isprintable() else repr(char)[1:-1] for char in text)

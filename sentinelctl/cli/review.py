@@ -1,0 +1,104 @@
+"""sentinelctl review: the model on a local change, without a server.
+
+It reads no sentinel.toml: the one in the folder may belong to the change under review, and could choose the weights.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from sentinelctl.errors import Exit, SentinelError, UsageError
+
+if TYPE_CHECKING:
+    from sentinelctl.console import Console
+    from sentinelctl.review.change import Change
+    from sentinelctl.review.findings import Reviewed
+
+Format = Literal["text", "json", "github", "sarif"]
+Severity = Literal["nit", "suggestion", "bug", "critical"]
+
+
+def review(
+    ctx: typer.Context,
+    range_: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RANGE]",
+            help="A..B, A...B, or one commit. Default: what differs from HEAD, else the last commit.",
+        ),
+    ] = None,
+    staged: Annotated[bool, typer.Option("--staged", help="What is staged for the next commit.")] = False,
+    diff: Annotated[str | None, typer.Option(metavar="FILE|-", help="A diff from a file or standard input.")] = None,
+    format: Annotated[Format | None, typer.Option(help="How findings are written; default text.")] = None,
+    min_severity: Annotated[
+        Severity | None, typer.Option(help="Least severity shown; default suggestion, or --fail-on if that is less.")
+    ] = None,
+    fail_on: Annotated[
+        Severity | None, typer.Option(help="Exit with 99 when a finding this severe or worse is shown.")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
+) -> None:
+    """Review a change of the repository around you: no server, no network."""
+    if sum((range_ is not None, staged, diff is not None)) > 1:
+        raise UsageError("RANGE, --staged and --diff each name a change", remedy="give one of them")
+    console: Console = ctx.obj.console
+    if console.is_json and format not in (None, "json"):
+        raise UsageError(f"--json and --format {format} ask for two formats", remedy="give one of them")
+    least: Severity = min_severity or ("nit" if fail_on == "nit" else "suggestion")
+    change = _change(range_, staged, diff)
+    if range_ is None and diff is None and not staged:
+        console.note(f"reviewing {change.label}")
+    if change.note:
+        console.note(change.note)
+    reviewed = _review(change, least, weights)
+    _write(console, "json" if console.is_json else format or "text", change, reviewed)
+    if fail_on is not None and reviewed.reaches(fail_on):
+        raise typer.Exit(Exit.THRESHOLD)
+
+
+def _change(range_: str | None, staged: bool, diff: str | None) -> "Change":
+    from sentinelctl.review.change import read_file, read_present, read_range, read_staged
+
+    if diff is not None:
+        return read_file(diff)
+    if staged:
+        return read_staged(Path.cwd())
+    return read_present(Path.cwd()) if range_ is None else read_range(Path.cwd(), range_)
+
+
+def _review(change: "Change", least: Severity, weights: Path | None) -> "Reviewed":
+    from model.engine import ModelError, load_engine
+    from model.inputs.diff import DiffError, parse_diff
+    from sentinelctl.review.findings import review_files
+
+    try:
+        files = parse_diff(change.diff)
+    except DiffError as exc:
+        raise UsageError(f"{change.label} is no diff that can be read: {exc}") from exc
+    try:
+        return review_files(load_engine(weights=weights), files, least)
+    except ModelError as exc:
+        raise SentinelError(str(exc)) from exc
+
+
+def _write(console: "Console", format: Format, change: "Change", reviewed: "Reviewed") -> None:
+    import json
+
+    from sentinelctl.review.formats import annotations, document, sarif
+    from sentinelctl.review.text import lines, summary
+
+    if format == "text":
+        for line in lines(reviewed):
+            console.out.print(line)
+        return
+    console.note(summary(reviewed))
+    if format == "json":
+        console.document(document(reviewed, change.label))
+    elif format == "github":
+        console.text(annotations(reviewed))
+    else:
+        from model.labels import load_concepts
+        from services import __version__
+
+        console.text(json.dumps(sarif(reviewed, load_concepts(), __version__), indent=2) + "\n")
