@@ -1,0 +1,58 @@
+"""Shapes of the network and of a training run. Frozen; a recipe (model/recipes/*.toml) is one of each."""
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderConfig:
+    vocab_size: int = 8192
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    hidden: int = 352  # of the gated feed-forward
+    bigrams: int = 8192  # rows of the hashed table of neighbouring token pairs
+    max_tokens: int = 96  # longest row
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    seed: int = 7
+    minutes: float = 30.0  # of wall clock; the schedule is laid over it
+    max_steps: int = 1_000_000
+    batch_rows: int = 192
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.03  # share of the run
+    decay: float = 0.4  # share of the run, at the end, over which the rate falls to zero
+    negatives: float = 0.33  # share of clean lines kept
+    temper: float = (
+        0.5  # a concept of n lines is drawn as if it had n**(1-temper) * most**temper, at most `max_repeat` times
+    )
+    max_repeat: float = 8.0
+    threads: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    name: str
+    encoder: EncoderConfig
+    train: TrainConfig
+
+
+T = TypeVar("T")
+
+
+def load_recipe(path: Path) -> Recipe:
+    """One TOML file with [encoder] and [train]; a missing key has its default. Raises ValueError naming a wrong one."""
+    raw = tomllib.loads(path.read_text("utf-8"))
+    return Recipe(path.stem, build(EncoderConfig, raw.get("encoder", {})), build(TrainConfig, raw.get("train", {})))
+
+
+def build(kind: type[T], values: dict[str, Any]) -> T:
+    known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    if unknown := set(values) - known:
+        raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+    return kind(**values)

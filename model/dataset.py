@@ -1,0 +1,185 @@
+"""Mined records to arrays: the rows the network reads, one label each, and which repository they come from.
+
+Records are what model.mining.git writes: one JSON-lines file a repository.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from model.inputs.chunk import chunks
+from model.inputs.diff import Hunk, number_lines
+from model.inputs.tokenizer import Tokenizer, train_tokenizer
+from model.labels import SEVERITIES, Concept
+
+Split = Literal["train", "validation", "test"]
+NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One hunk with what the analyzers said. `labels`: index into hunk.lines to concept ids."""
+
+    repository: str
+    language: str
+    hunk: Hunk
+    labels: dict[int, tuple[str, ...]]
+    unsure: frozenset[int]  # added lines about which no analyzer could speak
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Row i is tokens[starts[i]:starts[i+1]], in the order of the records."""
+
+    tokens: npt.NDArray[np.uint16]
+    starts: npt.NDArray[np.int64]
+    labels: npt.NDArray[np.int16]
+    repositories: npt.NDArray[np.int16]  # index into `names`
+    languages: npt.NDArray[np.int16]  # index into `spoken`
+    sizes: npt.NDArray[np.int16]  # added lines of the row's hunk
+    texts: tuple[tuple[str, str, str], ...]  # the line, the one before, the one after
+    names: tuple[str, ...]
+    spoken: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(self.starts)
+
+    def padded(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
+        """(rows, longest of them), zeros where a row has ended."""
+        batch = np.zeros((len(rows), max(int(self.lengths[row]) for row in rows)), dtype=np.int64)
+        for at, row in enumerate(rows):
+            ids = self.tokens[self.starts[row] : self.starts[row + 1]]
+            batch[at, : len(ids)] = ids
+        return batch
+
+
+def split_of(repository: str) -> Split:
+    """By the first hex digit of sha256("owner/name"): 0 and 1 test, 2 validation, the rest training."""
+    digit = hashlib.sha256(repository.encode()).hexdigest()[0]
+    return "test" if digit in "01" else "validation" if digit == "2" else "train"
+
+
+def read(data: Path, split: Split) -> Iterator[Record]:
+    """The records of one split, file by file in the order of their names."""
+    for path in sorted(data.glob("*.jsonl")):
+        if split_of(path.stem.replace("+", "/")) == split:
+            with path.open(encoding="utf-8") as file:
+                yield from (record_of(json.loads(line)) for line in file)
+
+
+def record_of(raw: dict[str, Any]) -> Record:
+    old_start, _, new_start, _, section = raw["hunk"]
+    lines = [(kind, text) for kind, text in raw["lines"]]  # a long hunk was cut, so its own counts say more
+    old_lines, new_lines = (sum(kind != other for kind, _ in lines) for other in ("add", "del"))
+    return Record(
+        raw["repository"],
+        raw["language"],
+        number_lines(raw["path"], (old_start, old_lines), (new_start, new_lines), section, lines),
+        {int(at): tuple(said) for at, said in raw["labels"].items()},
+        frozenset(raw["unsure"]),
+    )
+
+
+def digest(data: Path) -> str:
+    """SHA-256 over the mined files' names and contents."""
+    total = hashlib.sha256()
+    for path in sorted(data.glob("*.jsonl")):
+        total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def counts(records: Iterable[Record]) -> Counter[str]:
+    """How many lines each concept was said of."""
+    return Counter(concept for record in records for said in record.labels.values() for concept in said)
+
+
+def learn_tokenizer(records: Iterable[Record], vocab_size: int, max_lines: int = 300_000) -> Tokenizer:
+    """The pieces of the training split: every distinct line shown, up to `max_lines` spread over all of them."""
+    distinct = sorted({line.text for record in records for line in record.hunk.lines if line.kind != "del"})
+    return train_tokenizer(distinct[:: max(1, len(distinct) // max_lines)], vocab_size)
+
+
+def build(
+    records: Iterable[Record],
+    tokenizer: Tokenizer,
+    concepts: Sequence[Concept],
+    frequency: Counter[str],
+    max_tokens: int,
+) -> Rows:
+    """Every added line that is not blank and not unsure. A line of several concepts has the gravest, then the rarest."""
+    rank = {
+        concept.id: (-SEVERITIES.index(concept.severity), frequency[concept.id], concept.id) for concept in concepts
+    }
+    column = {concept.id: at + 1 for at, concept in enumerate(concepts)}
+    names: dict[str, int] = {}
+    spoken: dict[str, int] = {}
+    tokens: list[npt.NDArray[np.int32]] = []
+    labels, repositories, languages, sizes = [], [], [], []
+    texts: list[tuple[str, str, str]] = []
+    for record in records:
+        for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, max_tokens=max_tokens):
+            for row, at in zip(chunk.rows, chunk.lines, strict=True):
+                if at in record.unsure:
+                    continue
+                said = [concept for concept in record.labels.get(at, ()) if concept in column]
+                tokens.append(row)
+                labels.append(column[min(said, key=rank.__getitem__)] if said else NONE)
+                repositories.append(names.setdefault(record.repository, len(names)))
+                languages.append(spoken.setdefault(record.language, len(spoken)))
+                sizes.append(len(chunk.rows))
+                texts.append(_around(record.hunk, at))
+    starts = np.concatenate(([0], np.cumsum([len(row) for row in tokens]))).astype(np.int64)
+    return Rows(
+        np.concatenate(tokens).astype(np.uint16) if tokens else np.zeros(0, np.uint16),
+        starts,
+        np.asarray(labels, np.int16),
+        np.asarray(repositories, np.int16),
+        np.asarray(languages, np.int16),
+        np.asarray(sizes, np.int16),
+        tuple(texts),
+        tuple(names),
+        tuple(spoken),
+    )
+
+
+def _around(hunk: Hunk, at: int) -> tuple[str, str, str]:
+    def near(step: int) -> str:
+        index = at + step
+        while 0 <= index < len(hunk.lines):
+            if hunk.lines[index].kind != "del" and hunk.lines[index].text.strip():
+                return hunk.lines[index].text[:200]
+            index += step
+        return ""
+
+    return hunk.lines[at].text[:200], near(-1), near(1)
+
+
+def sampling_rates(
+    labels: npt.NDArray[np.int16], outputs: int, negatives: float, temper: float, most: float
+) -> npt.NDArray[np.float64]:
+    """How often a row of each label is drawn an epoch: clean lines `negatives` times, rare concepts up to `most`."""
+    number = np.bincount(labels, minlength=outputs).astype(float)
+    peak = number[1:].max(initial=1.0)
+    rates = np.minimum(most, (peak / np.maximum(number, 1.0)) ** temper)
+    rates[NONE] = negatives
+    return rates
+
+
+def epoch(
+    labels: npt.NDArray[np.int16], rates: npt.NDArray[np.float64], chance: np.random.Generator
+) -> npt.NDArray[np.intp]:
+    """Row numbers in random order, each `rates[label]` times on average."""
+    wanted = rates[labels]
+    times = np.floor(wanted).astype(int) + (chance.random(len(labels)) < wanted % 1)
+    return chance.permutation(np.repeat(np.arange(len(labels)), times))

@@ -1,0 +1,117 @@
+"""The whole network: rows of token ids in, one score per concept out.
+
+Pre-norm transformer without biases: RMSNorm (Zhang and Sennrich, 2019), RoPE (Su et al., 2021), GeGLU (Shazeer, 2020).
+Beside its embedding each token carries one of the pair it forms with the token before, from a hashed table, which gives
+a small network the eye of an n-gram model at no cost in arithmetic.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.config import EncoderConfig
+from model.inputs.tokenizer import PAD
+
+
+class Norm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.gain
+
+
+class Attention(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.size = config.width // config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.out = nn.Linear(config.width, config.width, bias=False)
+
+    def forward(self, x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """x: (rows, length, width). mask: (rows, 1, 1, length), 0 or very negative. cos, sin: (length, size)."""
+        rows, length, width = x.shape
+        q, k, v = self.qkv(x).view(rows, length, 3, self.heads, self.size).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.out(mixed.transpose(1, 2).reshape(rows, length, width))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.width, 2 * config.hidden, bias=False)
+        self.down = nn.Linear(config.hidden, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, value = self.up(x).chunk(2, -1)
+        return self.down(F.gelu(gate) * value)
+
+
+class Block(nn.Module):
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.norm_attention, self.norm_forward = Norm(config.width), Norm(config.width)
+        self.attention, self.forward_part = Attention(config), FeedForward(config)
+
+    def forward(self, x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_attention(x), mask, cos, sin)
+        return x + self.forward_part(self.norm_forward(x))
+
+
+class Encoder(nn.Module):
+    """`forward(tokens)`: tokens (rows, length) int64, 0 = padding; returns logits (rows, outputs), column 0 = no finding."""
+
+    def __init__(self, config: EncoderConfig, outputs: int) -> None:
+        super().__init__()
+        if config.width % config.heads or (config.width // config.heads) % 2:
+            raise ValueError(f"width {config.width} must divide into {config.heads} heads of even size")
+        self.config = config
+        self.token = nn.Embedding(config.vocab_size, config.width)
+        self.pair = nn.Embedding(config.bigrams, config.width)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.norm = Norm(2 * config.width)
+        self.head = nn.Linear(2 * config.width, outputs)
+        cos, sin = rotary(config.max_tokens, config.width // config.heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        self.apply(self._start)
+
+    def _start(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        if isinstance(module, Block):  # each block begins as the identity
+            nn.init.zeros_(module.attention.out.weight)
+            nn.init.zeros_(module.forward_part.down.weight)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        is_padding = tokens == PAD
+        before = F.pad(tokens[:, :-1], (1, 0))
+        x = self.token(tokens) + self.pair((before * 31_337 + tokens) % self.config.bigrams)
+        mask = is_padding[:, None, None, :].to(x.dtype) * -1e4
+        cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, mask, cos, sin)
+        # The opening token gathers what the row says; the maximum keeps what one token alone says.
+        peak = x.masked_fill(is_padding[:, :, None], -1e4).amax(1)
+        logits: Tensor = self.head(self.norm(torch.cat((x[:, 0], peak), -1)))
+        return logits
+
+
+def rotary(length: int, size: int) -> tuple[Tensor, Tensor]:
+    """cos and sin tables, (length, size), of rotary positions."""
+    rates = 1e4 ** (-torch.arange(0, size, 2) / size)
+    angles = torch.arange(length)[:, None] * torch.cat((rates, rates))[None, :]
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turns each pair of x's last dimension by its position's angle."""
+    first, second = x.chunk(2, -1)
+    return x * cos + torch.cat((-second, first), -1) * sin

@@ -1,0 +1,87 @@
+"""The catalog of concepts, and how an analyzer's rule becomes one. Category and severity follow from the concept."""
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal, get_args
+
+Severity = Literal["nit", "suggestion", "bug", "critical"]
+Category = Literal[
+    "style", "naming", "logic", "performance", "security", "error_handling", "testing", "documentation",
+    "complexity", "duplication", "typing", "other",
+]  # fmt: skip
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)  # mildest first
+CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One thing a reviewer would say."""
+
+    id: str
+    title: str
+    category: Category
+    severity: Severity
+    languages: tuple[str, ...]  # as model.inputs.files.language names them; ("*",): all
+    text: str  # what was seen and why it matters, then what to do
+    teachers: tuple[tuple[str, str], ...]  # (analyzer, rule or pattern)
+    in_tests: bool = True  # False: not asked of files that hold tests
+
+    @property
+    def is_rule(self) -> bool:
+        """Decided by model/rules.py, so no column of the network's output."""
+        return any(teacher == "rule" for teacher, _ in self.teachers)
+
+    def speaks(self, language: str) -> bool:
+        return "*" in self.languages or language in self.languages
+
+
+class CatalogError(ValueError):
+    """concepts.toml contradicts itself; the message names the entry."""
+
+
+@cache
+def load_concepts() -> tuple[Concept, ...]:
+    """Every concept, in the order of model/concepts.toml. Raises CatalogError."""
+    raw = tomllib.loads(files("model").joinpath("concepts.toml").read_text("utf-8"))
+    concepts = tuple(_concept(entry) for entry in raw["concept"])
+    if len({concept.id for concept in concepts}) != len(concepts):
+        raise CatalogError("concepts.toml: two entries share an id; ids must differ")
+    return concepts
+
+
+def learned(concepts: Iterable[Concept]) -> tuple[Concept, ...]:
+    """Those the network has an output column for; column 0 is `no finding`, so concept i is column i + 1."""
+    return tuple(concept for concept in concepts if not concept.is_rule)
+
+
+def rules_of(teacher: str, concepts: Iterable[Concept]) -> tuple[tuple[str, Concept], ...]:
+    """(rule or pattern, concept) of one analyzer."""
+    return tuple((rule, concept) for concept in concepts for name, rule in concept.teachers if name == teacher)
+
+
+def concept_of(code: str, rules: Iterable[tuple[str, Concept]]) -> Concept | None:
+    """The concept an analyzer's code stands for, or None where the catalog leaves it out."""
+    return next((concept for rule, concept in rules if fnmatchcase(code, rule)), None)
+
+
+def _concept(entry: dict[str, Any]) -> Concept:
+    name = entry.get("id", "?")
+    if entry.get("severity") not in SEVERITIES or entry.get("category") not in CATEGORIES:
+        raise CatalogError(
+            f"concepts.toml: {name!r} has category {entry.get('category')!r} and severity {entry.get('severity')!r}; "
+            f"use one of {', '.join(CATEGORIES)} and one of {', '.join(SEVERITIES)}"
+        )
+    return Concept(
+        id=name,
+        title=entry["title"],
+        category=entry["category"],
+        severity=entry["severity"],
+        languages=tuple(entry["languages"]),
+        text=entry["text"],
+        teachers=tuple((teacher, rule) for teacher, rules in entry["teachers"].items() for rule in rules),
+        in_tests=entry.get("in_tests", True),
+    )

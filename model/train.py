@@ -1,0 +1,210 @@
+"""One training run: records to a folder of weights. Stops and goes on again where it stopped."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.nn import functional as F
+
+from model import checkpoint, dataset
+from model.config import EncoderConfig, Recipe, TrainConfig
+from model.dataset import Rows
+from model.encoder import Encoder
+from model.evaluate import fit_temperature, probabilities, thresholds
+from model.export import export_onnx, parity
+from model.inputs.tokenizer import Tokenizer
+from model.labels import Concept, learned, load_concepts
+
+NAME: Final = "sentinel-small"
+VERSION: Final = "0.1.0"
+MIN_LINES: Final = 12  # of a concept in training, for it to have an output
+_SAVE_EVERY_S: Final = 120.0
+_POOL: Final = 24  # batches sorted by length together, so that little is padded
+
+Progress = Callable[[str], None]
+
+
+def train(
+    recipe: Recipe, data: Path, out: Path, run: Path, progress: Progress, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Writes weights and manifest into `out`; `run` keeps tokenizer and last state, so that a second call goes on.
+
+    Validation repositories set temperature and thresholds; test repositories are not read.
+    """
+    config = recipe.train
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    run.mkdir(parents=True, exist_ok=True)
+    tokenizer = _tokenizer(data, run, recipe.encoder.vocab_size)
+    encoder_config = build_config(recipe.encoder, tokenizer)
+    records = list(dataset.read(data, "train"))
+    frequency = dataset.counts(records)
+    concepts = [concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES]
+    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens)
+    del records
+    progress(
+        f"{len(rows):,} lines of {len(rows.names)} repositories, {int((rows.labels > 0).sum()):,} with a finding, {len(concepts)} concepts"
+    )
+    encoder = Encoder(encoder_config, 1 + len(concepts))
+    minutes = fit(encoder, rows, config, run, progress, clock)
+    checkpoint.half(encoder)
+    validation = dataset.build(
+        dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.max_tokens
+    )
+    finish(encoder, tokenizer, concepts, validation, out, _origin(recipe, data, rows, minutes), progress)
+
+
+def build_config(config: EncoderConfig, tokenizer: Tokenizer) -> EncoderConfig:
+    """The recipe's shape with the vocabulary that was found: small data gives fewer pieces than asked for."""
+    return EncoderConfig(**{**asdict(config), "vocab_size": len(tokenizer)})
+
+
+def fit(
+    encoder: Encoder, rows: Rows, config: TrainConfig, run: Path, progress: Progress, clock: Callable[[], float]
+) -> float:
+    """Trains in place over the configured minutes or steps, whichever end first; returns the minutes spent in all."""
+    rates = dataset.sampling_rates(
+        rows.labels, encoder.head.out_features, config.negatives, config.temper, config.max_repeat
+    )
+    # Drawing rows unevenly shifts what the network believes; this offset in training leaves its answers unshifted.
+    offset = torch.from_numpy(np.log(rates)).float()
+    matrices = [value for name, value in encoder.named_parameters() if value.ndim == 2 and "blocks" in name]
+    others = [value for name, value in encoder.named_parameters() if not (value.ndim == 2 and "blocks" in name)]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
+    state = run / "state.pt"
+    step, spent = 0, 0.0
+    if state.exists():
+        kept = torch.load(state, weights_only=True)
+        encoder.load_state_dict(kept["encoder"])
+        optimizer.load_state_dict(kept["optimizer"])
+        step, spent = kept["step"], kept["spent_s"]
+        progress(f"going on from step {step}, {spent / 60:.1f} minutes in")
+    chance = np.random.default_rng([config.seed, step])
+    began = saved = clock()
+    loss_mean = tokens = 0.0
+    encoder.train()
+    for picked in batches(rows, rates, config.batch_rows, chance):
+        elapsed = spent + clock() - began
+        done = max(elapsed / (config.minutes * 60), step / config.max_steps)
+        if done >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(done, config)
+        inputs = torch.from_numpy(rows.padded(picked))
+        labels = torch.from_numpy(rows.labels[picked].astype(np.int64))
+        loss = F.cross_entropy(encoder(inputs) + offset, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        tokens += inputs.numel()
+        loss_mean += (float(loss.detach()) - loss_mean) * 0.05
+        if step % 100 == 0:
+            rate = tokens / max(1e-9, clock() - began)
+            progress(f"step {step} loss {loss_mean:.3f} {elapsed / 60:.1f} min {rate:,.0f} tokens/s")
+        if clock() - saved > _SAVE_EVERY_S:
+            saved = clock()
+            torch.save(
+                {
+                    "encoder": encoder.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "step": step,
+                    "spent_s": spent + saved - began,
+                },
+                state,
+            )
+    encoder.eval()
+    return (spent + clock() - began) / 60
+
+
+def batches(
+    rows: Rows, rates: npt.NDArray[np.float64], size: int, chance: np.random.Generator
+) -> Iterator[npt.NDArray[np.intp]]:
+    """Row numbers, epoch after epoch, rows of like length together."""
+    while True:
+        order = dataset.epoch(rows.labels, rates, chance)
+        for at in range(0, len(order), size * _POOL):
+            pool = order[at : at + size * _POOL]
+            pool = pool[np.argsort(rows.lengths[pool], kind="stable")]
+            cuts = [pool[start : start + size] for start in range(0, len(pool), size)]
+            for index in chance.permutation(len(cuts)):
+                yield cuts[index]
+
+
+def schedule(done: float, config: TrainConfig) -> float:
+    """Warm-up, stable, decay to zero: the factor on the rate when `done` (0 to 1) of the run is over."""
+    if done < config.warmup:
+        return done / config.warmup
+    return min(1.0, (1 - done) / config.decay)
+
+
+def finish(
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+    concepts: list[Concept],
+    validation: Rows,
+    out: Path,
+    origin: dict[str, Any],
+    progress: Progress,
+) -> None:
+    """Calibrates on validation and writes the folder of weights."""
+    checkpoint.save(out, encoder, tokenizer)
+    served = export_onnx(encoder, out)
+    logits = probabilities(encoder, validation, raw=True)
+    temperature = fit_temperature(logits, validation.labels)
+    manifest = {
+        "name": NAME,
+        "version": VERSION,
+        "concepts": [concept.id for concept in concepts],
+        "languages": sorted({language for concept in concepts for language in concept.languages} - {"*"}),
+        "temperature": temperature,
+        "thresholds": thresholds(logits, validation.labels, temperature, [concept.id for concept in concepts]),
+        "config": asdict(encoder.config),
+        **origin,
+        "heldout": {},
+    }
+    checkpoint.write_manifest(out, manifest)
+    if len(validation):
+        same = parity(encoder, served, validation.padded(np.arange(min(512, len(validation)))))
+        progress(
+            f"int8 beside torch on {same.rows} lines: same label {same.same_label:.3f}, largest gap {same.largest_gap:.3f}"
+        )
+
+
+def _tokenizer(data: Path, run: Path, vocab_size: int) -> Tokenizer:
+    path = run / checkpoint.TOKENIZER
+    if not path.exists():
+        path.write_bytes(dataset.learn_tokenizer(dataset.read(data, "train"), vocab_size).model)
+    return Tokenizer.load(path)
+
+
+def _origin(recipe: Recipe, data: Path, rows: Rows, minutes: float) -> dict[str, Any]:
+    language = np.bincount(rows.languages, minlength=len(rows.spoken))
+    return {
+        "data": {
+            "repositories": len(rows.names),
+            "lines": len(rows),
+            "lines_with_a_finding": int((rows.labels > 0).sum()),
+            "lines_of_language": {name: int(language[at]) for at, name in enumerate(rows.spoken)},
+            "digest": dataset.digest(data),
+        },
+        "training": {
+            "recipe": recipe.name,
+            "minutes": round(minutes, 1),
+            "seed": recipe.train.seed,
+            "threads": recipe.train.threads,
+            "machine": f"{platform.system()} {platform.machine()}, CPU, torch {torch.__version__}",
+        },
+    }
