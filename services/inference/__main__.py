@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import structlog
+import uvloop
 
 from model.engine import Engine, ModelError, Probabilities, load_engine
 from model.inputs.chunk import Chunk
@@ -23,13 +24,12 @@ log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
-    own = settings.inference
-    engine = _load(own)
-    metrics = Metrics()
+    own, metrics = settings.inference, Metrics()
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    engine = _load(own)
     with ThreadPoolExecutor(1, thread_name_prefix="engine") as thread:
 
         async def predict(chunks: Sequence[Chunk]) -> list[Probabilities]:
@@ -70,7 +70,7 @@ def _load(settings: InferenceSettings) -> Engine:
 def main() -> int:
     configure_logging(Role.INFERENCE)
     try:
-        asyncio.run(run(load()))
+        uvloop.run(run(load()))
     except ConfigError as exc:
         log.critical("inference.refused", error=str(exc))
         return 2
