@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from model.engine import (
     FORMAT,
+    WEIGHTS,
     Manifest,
     ModelError,
     Probabilities,
@@ -35,6 +36,15 @@ CATALOG = [
     Concept("not_in_tests", "Assert", "security", "suggestion", ("*",), "Assert.", (), in_tests=False),
     Concept("todo_left", "Todo", "documentation", "nit", ("*",), "Todo.", (("rule", "todo_left"),)),
 ]
+DOUBTFUL = (
+    "def load(path, cache=[]):",
+    "    try:",
+    "        if path == None:",
+    "            print(path)",
+    "        return eval(open(path).read())",
+    "    except:",
+    "        pass",
+)
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +162,26 @@ def test_other_weights_give_other_findings(weights: Path, tokenizer: Tokenizer) 
     table = np.random.default_rng(6).normal(size=(len(tokenizer), 1 + len(concepts))).astype(np.float32)
     write_weights(weights, tokenizer.model, table, concepts)
     assert review(load_engine(weights=weights), hunks) != before
+
+
+def test_the_shipped_weights_decide_the_findings_and_shuffled_ones_give_others(tmp_path: Path) -> None:
+    for file in WEIGHTS.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    path = tmp_path / "encoder.int8.onnx"
+    model, random = onnx.load(str(path)), np.random.default_rng(11)
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.size >= 4096:
+            shuffled = random.permutation(values.reshape(-1)).reshape(values.shape)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(shuffled, tensor.name))
+    onnx.save(model, str(path))
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    edit_manifest(tmp_path, files={**files, path.name: hashlib.sha256(path.read_bytes()).hexdigest()})
+    hunks = [added("app/code.py", *Path(__file__).read_text().splitlines()), added("app/store.py", *DOUBTFUL)]
+    shipped, other = (review(load_engine(weights=folder, threads=1), hunks) for folder in (WEIGHTS, tmp_path))
+    assert any(shipped)
+    assert shipped == review(load_engine(threads=1), hunks)
+    assert shipped != other
 
 
 def test_the_likeliest_concept_of_the_language_is_reported_with_its_catalog_entry(tokenizer: Tokenizer) -> None:
