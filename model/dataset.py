@@ -117,7 +117,7 @@ def build(
     frequency: Counter[str],
     max_tokens: int,
 ) -> Rows:
-    """Every added line that is not blank and not unsure. A line of several concepts has the gravest, then the rarest."""
+    """Every added line that is not blank and not unsure; of several concepts the gravest, then the rarest."""
     rank = {
         concept.id: (-SEVERITIES.index(concept.severity), frequency[concept.id], concept.id) for concept in concepts
     }

@@ -62,7 +62,7 @@ class Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`forward(tokens)`: tokens (rows, length) int64, 0 = padding; returns logits (rows, outputs), column 0 = no finding."""
+    """`forward(tokens)`: (rows, length) int64, 0 is padding, to logits (rows, outputs), column 0 no finding."""
 
     def __init__(self, config: EncoderConfig, outputs: int) -> None:
         super().__init__()

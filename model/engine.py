@@ -284,7 +284,7 @@ def passes(lengths: Sequence[int], tokens: int = _PASS_TOKENS) -> list[list[int]
 def softmax(logits: Probabilities) -> Probabilities:
     """Over the last axis, in the input's type."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+    return powers / powers.sum(axis=-1, keepdims=True)
 
 
 def _onnx(content: bytes, threads: int) -> Forward:
@@ -312,9 +312,15 @@ def _torchscript(content: bytes, threads: int) -> Forward:
     except ImportError as exc:
         raise ModelError("the torchscript engine needs torch: pip install 'sentinel-review[train]'") from exc
     import io
+    import warnings
 
     torch.set_num_threads(threads)
-    module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
+        try:
+            module = torch.jit.load(io.BytesIO(content), map_location="cpu").eval()
+        except RuntimeError as exc:
+            raise ModelError(f"torch {torch.__version__} does not load {_TORCHSCRIPT}: {exc}") from exc
 
     def forward(batch: npt.NDArray[np.int64]) -> Probabilities:
         with torch.inference_mode():

@@ -272,7 +272,7 @@ def linear(
             score([known[where[row]] for row in picked]) + offset,
             torch.from_numpy(train.labels[picked].astype(np.int64)),
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for optimizer in (sparse, dense):
             optimizer.step()
             optimizer.zero_grad()
@@ -314,4 +314,4 @@ def _rounded(value: float) -> float:
 
 def _softmax(logits: Floats) -> Floats:
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+    return powers / powers.sum(axis=-1, keepdims=True)

@@ -49,7 +49,8 @@ def train(
     rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens)
     del records
     progress(
-        f"{len(rows):,} lines of {len(rows.names)} repositories, {int((rows.labels > 0).sum()):,} with a finding, {len(concepts)} concepts"
+        f"{len(rows):,} lines of {len(rows.names)} repositories, {int((rows.labels > 0).sum()):,} with a finding, "
+        f"{len(concepts)} concepts"
     )
     encoder = Encoder(encoder_config, 1 + len(concepts))
     minutes = fit(encoder, rows, config, run, progress, clock)
@@ -104,7 +105,7 @@ def fit(
         inputs = torch.from_numpy(rows.padded(picked))
         labels = torch.from_numpy(rows.labels[picked].astype(np.int64))
         loss = F.cross_entropy(encoder(inputs) + offset, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -179,7 +180,8 @@ def finish(
     if len(validation):
         same = parity(encoder, served, validation.padded(np.arange(min(512, len(validation)))))
         progress(
-            f"int8 beside torch on {same.rows} lines: same label {same.same_label:.3f}, largest gap {same.largest_gap:.3f}"
+            f"int8 beside torch on {same.rows} lines: same label {same.same_label:.3f}, "
+            f"largest gap {same.largest_gap:.3f}"
         )
 
 

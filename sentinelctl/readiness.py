@@ -27,10 +27,13 @@ def probe_fault(replica: Replica) -> str:
     """Empty when it is ready; else a word of `health`, and after a colon what was seen."""
     if replica.status is Status.DRAINING:
         return "draining: it was told to end"
-    if replica.failures >= CRASH_LOOP and replica.status is Status.BACKING_OFF:
+    fault = f"crashed: {replica.last_exit}" if replica.status is Status.BACKING_OFF else _answer_fault(replica)
+    if fault and replica.failures >= CRASH_LOOP:
         return f"crash-loop: {replica.last_exit}, {replica.failures} times in a row"
-    if replica.status is Status.BACKING_OFF:
-        return f"crashed: {replica.last_exit}"
+    return fault
+
+
+def _answer_fault(replica: Replica) -> str:
     if not replica.probe:
         return ""
     url = urlsplit(replica.probe)

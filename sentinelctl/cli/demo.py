@@ -29,6 +29,7 @@ def demo(
 
     from rich.console import Console as RichConsole
 
+    from sentinelctl.console import clean
     from sentinelctl.demo import show
     from sentinelctl.demo.history import read_history
     from sentinelctl.demo.run import Pace, Run, demo_settings, read_log
@@ -50,7 +51,7 @@ def demo(
     with running_fakehub([repo], token=token, latency_ms=latency_ms) as fakehub:
         project = Project(demo_settings(ctx.obj.settings(), fakehub.url, token, folder))
         screen.print(
-            f"embedded runtime: {len(history.pushes)} pushes and a pull request from {show.clean(str(repo.resolve()))}"
+            f"embedded runtime: {len(history.pushes)} pushes and a pull request from {clean(str(repo.resolve()))}"
         )
         if history.note:
             screen.print(history.note, markup=False, style="yellow")

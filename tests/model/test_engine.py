@@ -336,6 +336,25 @@ def test_torchscript_is_code_and_is_refused_unless_the_manifest_vouches_for_it(w
         load_engine("torchscript", weights)
 
 
+@pytest.mark.train
+def test_torchscript_answers_as_onnx_does(tmp_path: Path) -> None:
+    """One checkpoint, exported for both engines: probabilities within 0.05 of each other."""
+    pytest.importorskip("torch")
+    from model import checkpoint
+    from model.export import export_torchscript
+
+    encoder, _, manifest = checkpoint.load(WEIGHTS)
+    for file in WEIGHTS.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    export_torchscript(encoder, tmp_path)
+    checkpoint.write_manifest(tmp_path, manifest)
+    onnx_engine, torch_engine = (load_engine(kind, tmp_path, threads=1) for kind in ("onnx", "torchscript"))
+    chunks = onnx_engine.encode(added("app/code.py", *Path(__file__).read_text().splitlines()))
+    for ours, theirs in zip(onnx_engine.predict(chunks), torch_engine.predict(chunks), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.05)
+    assert torch_engine.info.engine == "torchscript"
+
+
 def test_the_onnx_engine_never_imports_torch(weights: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from model.engine import load_engine, review; "

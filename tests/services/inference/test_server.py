@@ -68,11 +68,13 @@ class World:
         self.gate = asyncio.Event()
         self.gate.set()
         self.entered = asyncio.Event()
+        self.batches: list[int] = []
         loop = asyncio.get_running_loop()
         batcher = Batcher(self._predict, InferenceSettings(**settings), self.metrics, loop)
         self.server = InferenceServer(self.engine, batcher, self.metrics, loop)
 
     async def _predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
+        self.batches.append(len(chunks))
         self.entered.set()
         await self.gate.wait()
         return self.engine.predict(chunks)
@@ -220,6 +222,25 @@ async def test_a_full_queue_answers_resource_exhausted_with_a_time_to_come_back(
     ]
     world.gate.set()
     assert (await first).model.name == "fake"
+
+
+async def test_a_call_that_its_caller_gave_up_never_reaches_the_engine() -> None:
+    world = World()
+    world.gate.clear()
+    async with (
+        serve(world.server, "127.0.0.1:0") as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=NO_PROXY) as channel,
+    ):
+        stub = InferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        first = asyncio.ensure_future(stub.ReviewChunks(pb.ReviewChunksRequest(hunks=[added("a.py", 1, "x")])))
+        await world.entered.wait()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.ReviewChunks(pb.ReviewChunksRequest(hunks=[added("a.py", 1, *["x"] * 10)]), timeout=0.05)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        world.gate.set()
+        await first
+        await stub.ReviewChunks(pb.ReviewChunksRequest(hunks=[added("a.py", 1, *["x"] * 4)]))
+    assert world.batches == [1, 2]
 
 
 async def test_calls_in_progress_finish_after_the_server_is_told_to_stop(world: World) -> None:
