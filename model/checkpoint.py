@@ -60,9 +60,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes manifest.json with `files` and `digest` as the folder has them now."""
+    """Writes manifest.json with `files` and `digest` as the folder has them now.
+
+    The digest names the answers: it covers the files, and what turns their scores into findings.
+    """
     files = {name: sha256(folder / name) for name in (ONNX, WEIGHTS, TOKENIZER, *_torchscript(folder))}
-    digest = hashlib.sha256("".join(f"{name} {files[name]}\n" for name in sorted(files)).encode()).hexdigest()
+    decisive = [files, *(manifest[key] for key in ("concepts", "languages", "temperature", "thresholds"))]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     document = {"format": FORMAT, **manifest, "files": files, "digest": digest}
     (folder / MANIFEST).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
 

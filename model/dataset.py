@@ -64,6 +64,16 @@ class Rows:
         return batch
 
 
+def only(rows: Rows, kept: npt.NDArray[Any]) -> Rows:
+    """Some rows, by number or by mask, without their tokens."""
+    numbers = np.flatnonzero(kept) if kept.dtype == bool else kept
+    return Rows(
+        np.zeros(0, np.uint16), np.zeros(1, np.int64), rows.labels[numbers], rows.repositories[numbers],
+        rows.languages[numbers], rows.sizes[numbers], tuple(rows.texts[row] for row in numbers), rows.names,
+        rows.spoken,
+    )  # fmt: skip
+
+
 def split_of(repository: str) -> Split:
     """By the first hex digit of sha256("owner/name"): 0 and 1 test, 2 validation, the rest training."""
     digit = hashlib.sha256(repository.encode()).hexdigest()[0]
