@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from model.inputs.tokenizer import Tokenizer, train_tokenizer
 from model.labels import SEVERITIES, Concept
 
 Split = Literal["train", "validation", "test"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
 
 
