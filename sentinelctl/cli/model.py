@@ -52,7 +52,8 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
     shown, low_high = own["shown"]["any"], own["line_ap_95"]
     console.out.print(
         f"\nshown to users: {shown['lines']:,} lines, {shown['precision']:.0%} right, "
-        f"{shown['recall']:.0%} of all found; line AP {low_high[0]:.3f}–{low_high[1]:.3f} when repositories are drawn anew (95 %)",
+        f"{shown['recall']:.0%} of all found; "
+        f"line AP {low_high[0]:.3f}–{low_high[1]:.3f} when repositories are drawn anew (95 %)",
         markup=False,
     )
     console.out.print(
