@@ -58,7 +58,13 @@ def mine(
 
 
 @app.command("stats")
-def stats(ctx: typer.Context, out: Out = Path("data")) -> None:
+def stats(
+    ctx: typer.Context,
+    out: Out = Path("data"),
+    sources: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write each source: head, licence, counts, as TSV.")
+    ] = None,
+) -> None:
     """What has been mined: repositories, lines and findings of each split."""
     import json
     from collections import Counter
@@ -69,14 +75,17 @@ def stats(ctx: typer.Context, out: Out = Path("data")) -> None:
     from sentinelctl.errors import UsageError
 
     console, count = ctx.obj.console, Counter[tuple[str, str]]()
+    rows = ["\t".join(("repository", "split", "head", "licence", "hunks", "lines", "findings"))]
     for path in sorted(out.glob("*.json")):
-        source = json.loads(path.read_text("utf-8"))
-        split = split_of(source["name"])
-        count[split, "repositories"] += 1
+        source = json.loads(path.read_text("utf-8")) | {"split": split_of(path.stem.replace("+", "/"))}
+        rows.append("\t".join(str(source[key]) for key in ("name", *rows[0].split("\t")[1:])))
+        count[source["split"], "repositories"] += 1
         for key in ("hunks", "lines", "findings"):
-            count[split, key] += source[key]
+            count[source["split"], key] += source[key]
     if not count:
         raise UsageError(f"{out} holds no mined data", remedy=f"`sentinelctl data mine PATH… --out {out}` fills it")
+    if sources is not None:
+        sources.write_text("\n".join(rows) + "\n", "utf-8")
     columns = ("repositories", "hunks", "lines", "findings")
     splits = [split for split in SPLITS if count[split, "repositories"]]
     if console.is_json:
