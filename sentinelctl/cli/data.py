@@ -75,10 +75,11 @@ def stats(
     from sentinelctl.errors import UsageError
 
     console, count = ctx.obj.console, Counter[tuple[str, str]]()
-    rows = ["\t".join(("repository", "split", "head", "licence", "hunks", "lines", "findings"))]
+    keys = ("name", "split", "head", "licence", "hunks", "lines", "findings")
+    rows = ["\t".join(keys)]
     for path in sorted(out.glob("*.json")):
         source = json.loads(path.read_text("utf-8")) | {"split": split_of(path.stem.replace("+", "/"))}
-        rows.append("\t".join(str(source[key]) for key in ("name", *rows[0].split("\t")[1:])))
+        rows.append("\t".join(str(source[key]) for key in keys))
         count[source["split"], "repositories"] += 1
         for key in ("hunks", "lines", "findings"):
             count[source["split"], key] += source[key]
