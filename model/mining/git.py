@@ -26,6 +26,7 @@ _MAX_HUNKS: Final = 10  # of one commit, so that one large change does not fill 
 _MAX_LINES: Final = 120  # of one hunk; the rest is left out
 _MAX_LINE_CHARS: Final = 400
 _LICENCE_CHARS: Final = 1500
+_COMMIT: Final = re.compile(rb"\0([0-9a-f]{40}) ([0-9]+)\n")
 _EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _SECRET: Final = re.compile(
     r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abp]-[\w-]{10,}|eyJ[\w-]{20,}\.[\w-]{10,}|[0-9a-fA-F]{32,}|[A-Za-z0-9+/]{48,}={0,2}"
@@ -112,9 +113,8 @@ def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
     shas = _git(repository, "rev-list", "--no-merges", "HEAD").split()
     chosen = random.Random(options.seed).sample(shas, min(options.commits, len(shas)))
     log = _log(repository, chosen)
-    for part in log.split(b"\0")[1:]:
-        head, _, text = part.partition(b"\n")
-        sha, time = head.decode().split()
+    parts = _COMMIT.split(log)[1:]  # a patch can hold a NUL of its own
+    for sha, time, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         if len(text) > 2_000_000:
             continue
         for block in re.split(rb"(?m)^(?=diff --git )", text)[1:]:
@@ -124,7 +124,7 @@ def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
             except DiffError:
                 continue
             if index and files and files[0].hunks and skip_reason(files[0].path) is None:
-                yield _Change(sha, int(time), files[0], index[1].decode())
+                yield _Change(sha.decode(), int(time), files[0], index[1].decode())
 
 
 def _log(repository: Path, shas: Sequence[str]) -> bytes:
