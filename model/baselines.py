@@ -94,10 +94,11 @@ def linear(
             score([known[where[row]] for row in picked]) + offset,
             torch.from_numpy(train.labels[picked].astype(np.int64)),
         )
-        loss.backward()
-        for optimizer in (sparse, dense):
-            optimizer.step()
-            optimizer.zero_grad()
+        with torch.sparse.check_sparse_tensor_invariants(False):  # said outright, or torch warns
+            loss.backward()
+            for optimizer in (sparse, dense):
+                optimizer.step()
+                optimizer.zero_grad()
     answers = features(asked)
     with torch.inference_mode():
         return np.concatenate(

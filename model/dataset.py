@@ -24,6 +24,10 @@ SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
 
 
+class DataError(ValueError):
+    """Mined data that cannot serve what was asked; the message says what to mine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One hunk with what the analyzers said. `labels`: index into hunk.lines to concept ids."""
@@ -84,7 +88,7 @@ def split_of(repository: str) -> Split:
 def read(data: Path, split: Split) -> Iterator[Record]:
     """The records of one split, file by file in the order of their names."""
     for path in sorted(data.glob("*.jsonl")):
-        if split_of(path.stem.replace("+", "/")) == split:
+        if split_of(path.stem.replace("+", "/", 1)) == split:
             with path.open(encoding="utf-8") as file:
                 yield from (record_of(json.loads(line)) for line in file)
 
@@ -116,8 +120,13 @@ def counts(records: Iterable[Record]) -> Counter[str]:
 
 
 def learn_tokenizer(records: Iterable[Record], vocab_size: int, max_lines: int = 300_000) -> Tokenizer:
-    """The pieces of the training split: every distinct line shown, up to `max_lines` spread over all of them."""
+    """The pieces of the training split: every distinct line shown, up to `max_lines` spread over all of them.
+
+    Raises DataError where there is none.
+    """
     distinct = sorted({line.text for record in records for line in record.hunk.lines if line.kind != "del"})
+    if not distinct:
+        raise DataError("no line to train on; `sentinelctl data stats` shows the splits: mine more repositories")
     return train_tokenizer(distinct[:: max(1, len(distinct) // max_lines)], vocab_size)
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from model import baselines, checkpoint, dataset
 from model.config import TrainConfig
-from model.dataset import NONE, Rows
+from model.dataset import NONE, DataError, Rows
 from model.encoder import Encoder
 from model.engine import load_engine
 from model.inputs.chunk import Chunk
@@ -62,8 +62,7 @@ def thresholds(
     columns = range(1, 1 + len(concepts))
     own = {column: _least([column], chances, labels) for column in columns}
     pooled = _least([column for column in columns if own[column] is None], chances, labels)
-    found = {concept: own[column] or pooled or NEVER for column, concept in enumerate(concepts, start=1)}
-    return {concept: round(least, 4) for concept, least in found.items()}
+    return {concept: own[column] or pooled or NEVER for column, concept in enumerate(concepts, start=1)}
 
 
 def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16]) -> float | None:
@@ -74,15 +73,17 @@ def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16
     right = np.concatenate([labels == column for column in columns])
     candidates = np.flatnonzero(scores >= _SHOWN_FROM)
     order = candidates[np.argsort(-scores[candidates], kind="stable")]
-    hits = np.cumsum(right[order])
-    good = np.flatnonzero((hits / np.arange(1, len(order) + 1) >= _PRECISION) & (hits >= _SUPPORT))
+    ends = _ends(scores[order])
+    hits = np.cumsum(right[order])[ends]
+    good = ends[(hits / (ends + 1) >= _PRECISION) & (hits >= _SUPPORT)]
     return float(scores[order[good[-1]]]) if len(good) else None
 
 
 def heldout(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> dict[str, Any]:
     """The figures of the shipped int8 weights on the test repositories, each baseline's beside them.
 
-    `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data.
+    `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. A figure that cannot
+    be told, as of a severity with no line, is None. Raises DataError without a test repository.
     """
     encoder, tokenizer, manifest = checkpoint.load(weights)
     by_id = {concept.id: concept for concept in load_concepts()}
@@ -92,6 +93,8 @@ def heldout(weights: Path, data: Path, config: TrainConfig, progress: Callable[[
     train = dataset.build(records, tokenizer, concepts, frequency, length)
     del records
     test = dataset.build(dataset.read(data, "test"), tokenizer, concepts, frequency, length)
+    if not len(test):
+        raise DataError(f"{data} holds no test repository; `sentinelctl data stats` shows the splits: mine more")
     progress(f"{len(test):,} lines of {len(test.names)} test repositories; {len(train):,} lines taught the baselines")
     least = np.array([manifest["thresholds"][concept.id] for concept in concepts])
     known = {_plain(own) for own, _, _ in train.texts}
@@ -115,7 +118,7 @@ def heldout(weights: Path, data: Path, config: TrainConfig, progress: Callable[[
         if name == "model":
             found[name]["shown"] = shown(chances, test.labels, least, concepts)
         progress(f"{name}: line AP {found[name]['line_ap']}, five-way macro-F1 {found[name]['five_way_macro_f1']}")
-    return found
+    return _defined(found)
 
 
 def served(weights: Path, rows: Rows) -> Floats:
@@ -142,6 +145,13 @@ def shown(
             "recall": _share(right[there]),
         }
     return found
+
+
+def _defined(found: Any) -> Any:
+    """JSON has no nan: what could not be told is None."""
+    if isinstance(found, dict):
+        return {name: _defined(value) for name, value in found.items()}
+    return None if isinstance(found, float) and math.isnan(found) else found
 
 
 def _plain(text: str) -> str:
@@ -237,7 +247,7 @@ def interval(
 def average_precision(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
     """Area under precision and recall, equal scores taken together; nan without a positive."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(scores) else np.zeros(0, int)
+    ends = _ends(scores[order])
     hits = np.cumsum(truth[order])[ends]
     gained = np.diff(np.concatenate(([0], hits)))
     total = int(truth.sum())
@@ -257,7 +267,7 @@ def auc(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
 def recall_at(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_], precision: float = 0.5) -> float:
     """The largest share of the positives found while at least `precision` of what is flagged is right."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    ends = _ends(scores[order])
     hits = np.cumsum(truth[order])[ends]
     good = hits[hits / (ends + 1) >= precision]
     return _rounded(float(good.max() / truth.sum())) if truth.any() and len(good) else 0.0
@@ -279,6 +289,11 @@ def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_], bins: in
     slot = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [abs(float(confidence[slot == each].sum() - right[slot == each].sum())) for each in range(bins)]
     return _rounded(sum(gaps) / max(1, len(confidence)))
+
+
+def _ends(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Where a run of equal scores ends: no threshold parts them."""
+    return np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
 
 
 def _columns(concepts: Sequence[Concept], severities: Sequence[str]) -> list[int]:

@@ -65,7 +65,7 @@ def mine(repository: Path, name: str, out: Path, teachers: Sequence[Teacher], op
     if summary.exists():
         return Source(**json.loads(summary.read_text("utf-8")))
     out.mkdir(parents=True, exist_ok=True)
-    count = Counter[str]()
+    count = Counter(hunks=0, lines=0, findings=0)
     part = target.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:
         for record in _records(repository, name, teachers, options):

@@ -1,6 +1,6 @@
 """sentinelctl data: what the model learns from, mined from git histories on this machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +44,9 @@ def mine(
         console.note(f"without {sentence}")
     if not teachers:
         raise PreflightError("no analyzer is on this machine", remedy="pip install 'sentinel-review[teachers]'")
+    for path in repositories:
+        if not _git(path, "rev-parse", "--verify", "HEAD"):
+            raise UsageError(f"{path} is no git repository with a commit in it", remedy="clone it first, whole or bare")
     mined = []
     for path in repositories:
         called = name or _called(path)
@@ -130,11 +133,15 @@ def _teachers(modules: Path) -> "tuple[list[Teacher], list[str]]":
 def _called(path: Path) -> str:
     """OWNER/NAME by the address of origin, else by the last two folders."""
     import re
+
+    address = _git(path, "remote", "get-url", "origin").rstrip("/") or str(path.resolve())
+    *_, owner, last = ["local", *re.split(r"[/:]", address)]
+    return f"{owner}/{last.removesuffix('.git')}"
+
+
+def _git(path: Path, *arguments: str) -> str:
+    """What git says, or nothing where it refuses."""
     import subprocess
 
-    done = subprocess.run(
-        ["git", "-C", str(path), "remote", "get-url", "origin"], capture_output=True, text=True, check=False
-    )
-    words: Iterator[str] = (word for word in reversed(re.split(r"[/:]", done.stdout.strip() or str(path.resolve()))))
-    last, owner = next(words), next(words, "local")
-    return f"{owner}/{last.removesuffix('.git')}"
+    command = ["git", "-C", str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

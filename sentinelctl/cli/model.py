@@ -1,5 +1,7 @@
 """sentinelctl model: what the shipped weights are and know, and the steps that make others."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -51,8 +53,8 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
     console.out.print(_figures(heldout))
     shown, low_high = own["shown"]["any"], own["line_ap_95"]
     console.out.print(
-        f"\nshown to users: {shown['lines']:,} lines, {shown['precision']:.0%} right, "
-        f"{shown['recall']:.0%} of all found; "
+        f"\nshown to users: {shown['lines']:,} lines, {_number(shown['precision'], '.0%')} right, "
+        f"{_number(shown['recall'], '.0%')} of all found; "
         f"line AP {low_high[0]:.3f}–{low_high[1]:.3f} when repositories are drawn anew (95 %)",
         markup=False,
     )
@@ -90,8 +92,13 @@ def _figures(heldout: dict[str, Any]) -> "Table":
     for title, key in _ROWS:
         found = [heldout[name][key] for name, _ in _COLUMNS]
         values = [one["line_ap"] if isinstance(one, dict) else one for one in found]
-        table.add_row(title, *(f"{value:.3f}" for value in values))
+        table.add_row(title, *(_number(value, ".3f") for value in values))
     return table
+
+
+def _number(value: float | None, form: str) -> str:
+    """A figure that could not be told, for want of lines, is a dash."""
+    return "–" if value is None else format(value, form)
 
 
 @app.command("train")
@@ -103,10 +110,11 @@ def train(
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state; the same one goes on.")] = None,
 ) -> None:
     """Train from scratch on mined data: tokenizer, encoder, calibration, int8 export. Goes on where it stopped."""
+    _needs_torch()
     from model import train as training
 
-    _needs_torch()
-    training.train(_recipe(recipe), _mined(data), out, run or out / "run", ctx.obj.console.note)
+    with _refusals():
+        training.train(_recipe(recipe), _mined(data), out, run or out / "run", ctx.obj.console.note)
     ctx.obj.console.note(
         f"weights in {out}; `sentinelctl model eval --data {data} --weights {out} --write` judges them"
     )
@@ -127,7 +135,8 @@ def evaluate(
     from model.evaluate import heldout
 
     console, folder = ctx.obj.console, weights or WEIGHTS
-    found = heldout(folder, _mined(data), _recipe(recipe).train, console.note)
+    with _refusals():
+        found = heldout(folder, _mined(data), _recipe(recipe).train, console.note)
     if write:
         write_manifest(folder, read_manifest(folder) | {"heldout": found})
     if console.is_json:
@@ -147,13 +156,10 @@ def export(
     from model import checkpoint
     from model.engine import WEIGHTS
     from model.export import export_onnx, export_torchscript
-    from sentinelctl.errors import SentinelError
 
     folder = weights or WEIGHTS
-    try:
+    with _refusals():
         encoder, _, manifest = checkpoint.load(folder)
-    except checkpoint.CheckpointError as exc:
-        raise SentinelError(str(exc)) from exc
     path = (export_onnx if engine == "onnx" else export_torchscript)(encoder, folder)
     checkpoint.write_manifest(folder, manifest)
     ctx.obj.console.note(f"wrote {path} ({path.stat().st_size:,} bytes)")
@@ -161,14 +167,28 @@ def export(
         ctx.obj.console.document({"version": 1, "path": str(path)})
 
 
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the model refuses, as an error of the command."""
+    from model.checkpoint import CheckpointError
+    from model.dataset import DataError
+    from model.engine import ModelError
+    from sentinelctl.errors import SentinelError
+
+    try:
+        yield
+    except (CheckpointError, DataError, ModelError) as exc:
+        raise SentinelError(str(exc)) from exc
+
+
 def _needs_torch() -> None:
     from importlib.util import find_spec
 
     from sentinelctl.errors import PreflightError
 
-    if find_spec("torch") is None:
+    if missing := [name for name in ("torch", "onnx", "safetensors") if find_spec(name) is None]:
         raise PreflightError(
-            "training, judging and exporting need torch, which is not installed",
+            f"training, judging and exporting need {missing[0]}, which is not installed",
             remedy="pip install 'sentinel-review[train]' (pyproject.toml says how to keep CUDA out)",
         )
 
