@@ -39,6 +39,8 @@ def mine(
     console = ctx.obj.console
     if name is not None and len(repositories) > 1:
         raise UsageError("--name names one repository", remedy="give one PATH, or leave --name out")
+    if name is not None and name.count("/") != 1:
+        raise UsageError(f"--name {name} is not OWNER/NAME", remedy="the name decides the split, so give both parts")
     teachers, absent = _teachers(modules)
     for sentence in absent:
         console.note(f"without {sentence}")
@@ -81,7 +83,7 @@ def stats(
     keys = ("name", "split", "head", "licence", "hunks", "lines", "findings")
     rows = ["\t".join(keys)]
     for path in sorted(out.glob("*.json")):
-        source = json.loads(path.read_text("utf-8")) | {"split": split_of(path.stem.replace("+", "/"))}
+        source = json.loads(path.read_text("utf-8")) | {"split": split_of(path.stem.replace("+", "/", 1))}
         rows.append("\t".join(str(source[key]) for key in keys))
         count[source["split"], "repositories"] += 1
         for key in ("hunks", "lines", "findings"):
