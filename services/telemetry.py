@@ -135,7 +135,10 @@ class OpsServer:
             ) from exc
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
+        # The interval is how long a drain waits for this thread.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="ops", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
