@@ -41,7 +41,7 @@ class Check:
 
 def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
     """One after the other, so that each shows as it is done. Only the online ones leave this machine."""
-    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _secrets):
+    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _secret, _access):
         yield check(project)
     if is_online:
         yield _github(project)
@@ -70,7 +70,7 @@ def _libraries(_: Project) -> Check:
             faults.append(f"{name}: {exc}")
     if faults:
         return Check("libraries", Verdict.FAILED, "; ".join(faults), "`pip install --force-reinstall sentinel-review`")
-    return Check("libraries", Verdict.OK, f"{len(_LIBRARIES)} import")
+    return Check("libraries", Verdict.OK, f"all {len(_LIBRARIES)} import")
 
 
 def _weights(project: Project) -> Check:
@@ -125,13 +125,22 @@ def _ports(project: Project) -> Check:
     return Check("ports", Verdict.OK, "free, or held by our own services")
 
 
-def _secrets(project: Project) -> Check:
-    for service in ("webhook", "publisher"):
-        try:
-            check_secrets(project.settings, [service])
-        except PreflightError as exc:
-            return Check("secrets", Verdict.FAILED, exc.message, exc.remedy)
-    return Check("secrets", Verdict.OK, "all set")
+def _secret(project: Project) -> Check:
+    return _set_check("webhook secret", project, "webhook", "set")
+
+
+def _access(project: Project) -> Check:
+    github = project.settings.github
+    has_one = bool(github.token.get_secret_value() or github.app_key.get_secret_value())
+    return _set_check("GitHub access", project, "publisher", "set" if has_one else f"{github.api_url} needs no token")
+
+
+def _set_check(name: str, project: Project, service: str, seen: str) -> Check:
+    try:
+        check_secrets(project.settings, [service])
+    except PreflightError as exc:
+        return Check(name, Verdict.FAILED, exc.message, exc.remedy)
+    return Check(name, Verdict.OK, seen)
 
 
 def _github(project: Project) -> Check:

@@ -1,6 +1,7 @@
 """observe → plan → apply for one installation, as commands and the demo call it."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Mapping
@@ -50,8 +51,11 @@ class Project:
         return found
 
     def plan_restart(self, services: Collection[str]) -> Plan:
+        """Raises PreflightError as `plan_up` does: the present settings may name another port than the running ones."""
         check_secrets(self.settings, services)
-        return plan_restart(self.desired(), self.runtime.observe(), services)
+        found = plan_restart(self.desired(), self.runtime.observe(), services)
+        self.runtime.check(found)
+        return found
 
     def plan_scale(self, replicas: Mapping[str, int]) -> Plan:
         """Also of services that do not run yet. Raises UsageError for a count that cannot be."""
@@ -137,6 +141,9 @@ class Project:
         found = self.data_files()
         for path in found:
             path.unlink(missing_ok=True)
+        for folder in (self.state_dir.logs, self.state_dir.endpoints):
+            with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
+                folder.rmdir()
         return found
 
     def prepare(self) -> None:
@@ -203,8 +210,8 @@ def check_secrets(settings: "Settings", services: Collection[str]) -> None:
     if not github.app_id and not github.token.get_secret_value():
         raise PreflightError(
             f"no GitHub token is set, and {github.api_url} lets nobody post without one",
-            remedy="export SENTINEL_GITHUB_TOKEN=… (contents: read, pull requests: write), or "
-            "SENTINEL_GITHUB_TOKEN_FILE=PATH; `sentinelctl demo` needs none",
+            remedy="export SENTINEL_GITHUB_TOKEN=… (or SENTINEL_GITHUB_TOKEN_FILE=PATH), with the permissions listed "
+            "in README's 'Connect a repository'; `sentinelctl demo` needs none",
         )
 
 
