@@ -28,7 +28,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def marked(spoken: str = "python", name: str = "ruff", before: Callable[[], object] = lambda: None) -> Teacher:
-    """An analyzer that reports CODE to the nth row after a line that says `!CODE+n`; `!broken` makes a file unparsable."""
+    """Reports CODE, to the nth row after it, where a line says `!CODE+n`; `!broken` makes a file unparsable."""
 
     def check(folder: Path, files: Sequence[str]) -> Report:
         before()
