@@ -16,12 +16,12 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="is no folder"):
         Git(tmp_path / "absent")
 
 
 def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has no commits yet"):
+    with pytest.raises(UsageError, match="has no commit yet"):
         Git(new_workshop(tmp_path / "empty").path)
 
 
