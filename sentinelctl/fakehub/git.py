@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentinelctl.errors import PreflightError, UsageError
+from sentinelctl.errors import PreflightError, SentinelError, UsageError
 from sentinelctl.fakehub.diff import FileDiff, parse_diff
 
 # Output that must not follow the reader's own git settings.
@@ -24,8 +24,15 @@ NULL_SHA = "0" * 40
 _REMEDY = "give the path of a git repository; a bare one works too"
 
 
-class GitError(Exception):
-    """git refused; the text is its own."""
+class GitError(SentinelError):
+    """git refused; the message holds its own words."""
+
+    def __init__(self, folder: Path, said: str) -> None:
+        super().__init__(
+            f"git cannot read {folder}: {said}",
+            remedy="`git fsck` there says what is wrong; a partial clone gets what it lacks by `git fetch --refetch`",
+        )
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ class Git:
         try:
             self.run("rev-parse", "--git-dir")
         except GitError as exc:
-            raise UsageError(f"{path} is no git repository that git can read: {exc}", remedy=_REMEDY) from exc
+            raise UsageError(f"{path} is no git repository: {exc.said}", remedy=_REMEDY) from exc
         self.folder = self._top()
         self.name = (self.folder.parent if self.folder.name == ".git" else self.folder).name.removesuffix(".git")
         self.default_branch, self.tip = self._default(path)
@@ -103,7 +110,7 @@ class Git:
             raise PreflightError("git is not on PATH", remedy="install git 2.30 or later") from exc
         if done.returncode != 0:
             said = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("fatal: ")
-            raise GitError(said or f"git {arguments[0]} ended with {done.returncode}")
+            raise GitError(self.folder, said or f"git {arguments[0]} ended with {done.returncode}")
         return done.stdout
 
     def resolve(self, revision: str) -> str | None:

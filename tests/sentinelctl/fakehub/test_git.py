@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinelctl.errors import UsageError
+from sentinelctl.errors import SentinelError, UsageError
 from sentinelctl.fakehub.git import Git
 
 from .conftest import Workshop, new_workshop
@@ -13,6 +13,15 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a git repository") as caught:
         Git(tmp_path)
     assert "bare one works too" in caught.value.remedy
+
+
+def test_a_repository_that_lacks_an_object_is_said_with_what_to_do(shop: Workshop) -> None:
+    blob = shop.git("rev-parse", "HEAD:crlf.txt")
+    (shop.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    git = Git(shop.path)
+    with pytest.raises(SentinelError, match=f"cannot read {git.folder}") as caught:
+        git.diff(None, git.tip)
+    assert "--refetch" in caught.value.remedy
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
