@@ -94,13 +94,12 @@ def _git(_: Project) -> Check:
 
 def _state_dir(project: Project) -> Check:
     path = project.state_dir.path
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Check("state folder", Verdict.FAILED, f"{there} is not writable", "set project.state_dir to one that is")
-    if there == path and path.stat().st_mode & 0o077:
+    if fault := project.state_dir.fault():
+        return Check("state folder", Verdict.FAILED, fault, "set project.state_dir to a folder of yours")
+    if path.exists() and path.stat().st_mode & 0o077:
         seen = f"{path} is open to others (mode {path.stat().st_mode & 0o777:o})"
         return Check("state folder", Verdict.WARNING, seen, f"chmod 700 {path}")
-    return Check("state folder", Verdict.OK, str(path) if there == path else f"{path}, made by `up`")
+    return Check("state folder", Verdict.OK, str(path) if path.exists() else f"{path}, made by `up`")
 
 
 def _disk(project: Project) -> Check:
@@ -113,6 +112,8 @@ def _disk(project: Project) -> Check:
 
 
 def _ports(project: Project) -> Check:
+    if project.state_dir.fault():
+        return Check("ports", Verdict.WARNING, "not looked at: what runs stands in the state folder")
     own = {number for replica in project.runtime.observe().replicas for number in replica.ports.values()}
     faults = [
         f"{port.number} for {spec.name} is {fault}"

@@ -39,6 +39,8 @@ class Project:
         return self.state_dir.locked()
 
     def desired(self) -> tuple[ServiceSpec, ...]:
+        """Raises PreflightError when the state folder, which remembers a scale, cannot be used."""
+        self.state_dir.require()
         return catalog(self.settings, digest_key=self._digest_key(), scale=self._scale())
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:

@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _register()
     console = Console(is_json="--json" in arguments)
     try:
-        code = app(hoist(arguments), standalone_mode=False)
+        code = app(hoist(arguments), prog_name="sentinelctl", standalone_mode=False)
     except SentinelError as exc:
         console.error(exc.message, exc.remedy, exc.exit_code)
         code = exc.exit_code
