@@ -18,6 +18,7 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
 def test_a_repository_that_lacks_an_object_is_said_with_what_to_do(shop: Workshop) -> None:
     blob = shop.git("rev-parse", "HEAD:crlf.txt")
     (shop.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    shop.write({"crlf.txt": None})  # or git reads it there
     git = Git(shop.path)
     with pytest.raises(SentinelError, match=f"cannot read {git.folder}") as caught:
         git.diff(None, git.tip)
