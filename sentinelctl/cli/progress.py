@@ -80,7 +80,11 @@ def change(
         project.prepare()
         found = planned()
         before()
-        project.apply(found, ready_s=ready_s, report=reporter(console))
+        try:
+            project.apply(found, ready_s=ready_s, report=reporter(console))
+        except KeyboardInterrupt:
+            console.note("interrupted; what was started runs on: `sentinelctl status` shows it, `down` stops it")
+            raise
     if not found.operations:
         console.note(unchanged)
     elif any(one.kind is not Kind.STOP for one in found.operations):
