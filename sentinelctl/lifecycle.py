@@ -195,7 +195,7 @@ class Project:
 
 def check_secrets(settings: "Settings", services: Collection[str]) -> None:
     """Raises PreflightError naming the missing secret and how to set it."""
-    if "webhook" in services and not settings.webhook.secret.get_secret_value():
+    if "webhook" in services and not settings.webhook.secret.get_secret_value().strip():
         raise PreflightError(
             "no webhook secret is set, and without one anybody could send events",
             remedy='export SENTINEL_WEBHOOK_SECRET="$(openssl rand -hex 32)", and give GitHub the same; '

@@ -18,6 +18,7 @@ def settings(tmp_path: Path, **environ: str) -> Settings:
     ("services", "environ", "fault"),
     [
         pytest.param(["webhook"], {}, "no webhook secret is set", id="secret"),
+        pytest.param(["webhook"], {"SENTINEL_WEBHOOK_SECRET": " "}, "no webhook secret is set", id="blank"),
         pytest.param(["webhook"], {"SENTINEL_WEBHOOK_SECRET": "s"}, "", id="secret set"),
         pytest.param(["inference"], {}, "", id="needs none"),
         pytest.param(["publisher"], {}, "no GitHub token is set", id="token"),
