@@ -43,7 +43,7 @@ def mine(
         raise UsageError(f"--name {name} is not OWNER/NAME", remedy="the name decides the split, so give both parts")
     teachers, absent = _teachers(modules)
     for sentence in absent:
-        console.note(f"without {sentence}")
+        console.note(f"mining goes without one analyzer: {sentence}")
     if not teachers:
         raise PreflightError("no analyzer is on this machine", remedy="pip install 'sentinel-review[teachers]'")
     for path in repositories:
