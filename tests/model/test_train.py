@@ -126,24 +126,25 @@ def ticking(step_s: float, calls: int) -> Callable[[], float]:
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_stopped(trained: Trained, tmp_path: Path) -> None:
-    """Stopped after 50 of 60 steps: ten more from its state end low, ten alone from new weights do not."""
     config = replace(SMOKE.train, max_steps=60, minutes=1e6)
     tokenizer = Tokenizer.load(trained.weights / "tokenizer.model")
     rows, unseen = rows_of(trained.data, "train", tokenizer), rows_of(trained.data, "validation", tokenizer)
     said: list[str] = []
     with pytest.raises(Stopped):
-        fit(new_encoder(tokenizer), rows, config, tmp_path, said.append, ticking(70, calls=1 + 3 * 50))
+        fit(new_encoder(tokenizer), rows, config, tmp_path, said.append, ticking(70, calls=1 + 3 * 20))
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
-    step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
-    assert 40 < step <= 60
+    kept = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert 10 < kept["step"] < 60
 
     encoder = new_encoder(tokenizer, seed=8)
+    fit(encoder, rows, replace(config, max_steps=kept["step"]), tmp_path, said.append, still)  # no step is left to do
+    assert said == [f"going on from step {kept['step']}, {kept['spent_s'] / 60:.1f} minutes in"]
+    assert all(torch.equal(value, kept["encoder"][name]) for name, value in encoder.state_dict().items())
+    before = loss(encoder, unseen)
+
     minutes = fit(encoder, rows, config, tmp_path, said.append, still)
-    assert said[-1].startswith(f"going on from step {step}, ")
-    assert minutes > 60  # those of the first part are counted
-    alone = new_encoder(tokenizer, seed=8)
-    fit(alone, rows, replace(config, max_steps=60 - step), tmp_path / "none", said.append, still)
-    assert loss(encoder, unseen) < 0.5 * loss(alone, unseen)
+    assert loss(encoder, unseen) < 0.5 * before
+    assert minutes == kept["spent_s"] / 60  # the second part's clock stood still
 
 
 def test_a_second_call_keeps_the_tokenizer_of_the_first(trained: Trained, tmp_path: Path) -> None:

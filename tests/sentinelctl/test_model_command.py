@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -241,3 +242,17 @@ def test_weights_whose_files_were_swapped_are_refused(data: Path, weights: Path,
         code, _, err = run(*words, "--weights", weights)
         assert code == 1
         assert "encoder.safetensors is not the file of this manifest: expected sha256 0000" in err
+
+
+def test_every_command_in_the_model_s_readme_has_the_options_it_is_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = (Path(__file__).parents[2] / "model" / "README.md").read_text("utf-8")
+    commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z]+)([^#\n]*)", text, re.MULTILINE)
+    assert {f"{group} {name}" for group, name, _ in commands} >= {"data mine", "model train", "model eval"}
+    for group, name, rest in commands:
+        with pytest.raises(SystemExit):
+            main([group, name, "--help"])
+        shown = capsys.readouterr().out
+        assert [option for option in re.findall(r"--[a-z]+", rest) if option not in shown.split()] == [], name
