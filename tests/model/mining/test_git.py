@@ -37,7 +37,7 @@ def marked(spoken: str = "python", name: str = "ruff", before: Callable[[], obje
             for row, text in enumerate((folder / file).read_text("utf-8", "replace").split("\n"), start=1):
                 if "!broken" in text:
                     broken.add(file)
-                for code, more in re.findall(r"!([A-Z]+[0-9]+)\+([0-9]+)", text):
+                for code, more in re.findall(r"!([A-Za-z]+[0-9]*)\+([0-9]+)", text):
                     said.append(Diagnostic(file, row, row + int(more), code))
         return Report(tuple(said), frozenset(broken))
 
@@ -104,6 +104,14 @@ def test_what_an_analyzer_says_of_an_added_line_is_its_label(history: Path, tmp_
     assert {record["path"] for record in records} == {path for path, _, _ in found} | {"side.py"}  # odd.py says nothing
 
 
+def test_merges_take_no_place_in_the_sample(history: Path, tmp_path: Path) -> None:
+    plain = int(git(history, "rev-list", "--no-merges", "--count", "HEAD"))
+    assert plain < int(git(history, "rev-list", "--count", "HEAD"))
+    drawn = mined(history, tmp_path / "drawn", marked(), options=MineOptions(commits=plain))
+    every = mined(history, tmp_path / "every", marked())
+    assert {(each["sha"], each["path"]) for each in drawn} == {(each["sha"], each["path"]) for each in every}
+
+
 def test_a_rename_is_one_change_of_the_lines_that_differ(history: Path, tmp_path: Path) -> None:
     (record,) = (each for each in mined(history, tmp_path / "out", marked()) if each["path"] == "b.py")
     assert [text.strip() for kind, text in record["lines"] if kind == "add"] == [
@@ -166,6 +174,14 @@ def test_each_analyzer_is_given_the_files_of_its_languages(repository: Path, tmp
         ("a.py", "fail()  # !E722+0", "bare_except"),
         ("b.sh", "rm $x  # !SC2086+0", "unquoted_variable"),
     }
+
+
+def test_a_concept_is_no_label_in_a_language_it_does_not_speak(repository: Path, tmp_path: Path) -> None:
+    line = "x = (int)y; // !cstyleCast+0"
+    commit(repository, "a.c", f"{line}\n")
+    commit(repository, "a.cpp", f"{line}\n")
+    found = labelled(mined(repository, tmp_path / "out", marked("c", "cppcheck"), marked("cpp", "cppcheck")))
+    assert found == {("a.cpp", line, "c_style_cast")}
 
 
 def test_a_code_the_catalog_leaves_out_is_no_label(repository: Path, tmp_path: Path) -> None:

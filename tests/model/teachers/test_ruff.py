@@ -34,7 +34,7 @@ def test_a_file_that_does_not_parse_is_named_and_the_others_are_read(tmp_path: P
 
 
 def test_a_project_s_own_configuration_is_not_read(tmp_path: Path) -> None:
-    (tmp_path / "ruff.toml").write_text("exclude = ['*.py']\n[lint]\nignore = ['E722']\n")
+    (tmp_path / "ruff.toml").write_text("[lint.per-file-ignores]\n'*.py' = ['E722']\n")
     assert said(check(ruff.teacher(["E722"]), tmp_path, {"a.py": FAULTS})) == {("a.py", 4, "E722")}
 
 
