@@ -12,13 +12,14 @@ from typing import Final, Literal
 
 LineKind = Literal["add", "del", "ctx"]
 Status = Literal["added", "removed", "modified", "renamed", "copied"]
-FileKind = Literal["text", "binary", "submodule", "symlink", "combined"]
+FileKind = Literal["text", "binary", "submodule", "symlink", "combined", "unmerged"]
 
 _KINDS: Final[dict[str, LineKind]] = {"+": "add", "-": "del", " ": "ctx"}
 _MAX_NUMBER: Final = 2**31 - 1  # line numbers travel as int32
 _HUNK = re.compile(r"@@ -([0-9]+)(?:,([0-9]+))? \+([0-9]+)(?:,([0-9]+))? @@(.*)", re.DOTALL)
 _SUBMODULE = re.compile(r"Submodule (.+) [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}\b.*")
 _BINARY = re.compile(r"Binary files (.+) and (.+) differ")
+_UNMERGED = "* Unmerged path "
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES: Final = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}
@@ -88,8 +89,8 @@ def parse_diff(text: str | bytes) -> tuple[FileDiff, ...]:
     """The files of a `git diff`, of `git show`, `git log -p`, `git format-patch`, or of plain `diff -u`.
 
     Text around the files (commit messages, mail headers) is passed over. Combined diffs of merges (`diff --cc`) come
-    back as kind `combined`: their columns are no lines of one file pair. Empty text has no files; other text without
-    a single file raises DiffError, as does any malformed hunk, naming the line.
+    back as kind `combined`, as their columns are no lines of one file pair, and files in conflict as `unmerged`. Empty
+    text has no files; other text without a single file raises DiffError, as does any malformed hunk, naming the line.
     """
     lines = _split(text)
     files: list[FileDiff] = []
@@ -109,7 +110,9 @@ def parse_diff(text: str | bytes) -> tuple[FileDiff, ...]:
         elif _HUNK.match(line):
             raise DiffError(f"line {at + 1}: a hunk before any file header ('diff --git' or '---' and '+++')")
         else:
-            if found := _SUBMODULE.match(line):
+            if line.startswith(_UNMERGED):
+                files.append(FileDiff(_unquote(line.removeprefix(_UNMERGED)), None, "modified", "unmerged", ()))
+            elif found := _SUBMODULE.match(line):
                 files.append(FileDiff(found[1], None, "modified", "submodule", ()))
             elif found := _BINARY.match(line):
                 old, new = _names(found[1], found[2])

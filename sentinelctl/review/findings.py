@@ -3,15 +3,18 @@ engine it is given."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from model.engine import Engine, Finding, ModelInfo, review
+from model.engine import Engine, Finding, ModelInfo
+from model.inputs.chunk import Chunk
 from model.inputs.diff import FileDiff, Hunk, Line
 from model.inputs.files import skip_reason
 from model.labels import SEVERITIES, Severity
 
 CONTEXT_LINES = 2
+# About a second's work: what a progress bar can show.
+PART_CHUNKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,16 @@ def at_least(severity: Severity, least: Severity) -> bool:
     return SEVERITIES.index(severity) >= SEVERITIES.index(least)
 
 
-def review_files(engine: Engine, files: tuple[FileDiff, ...], min_severity: Severity) -> Reviewed:
-    """Findings in the order of the diff; a concept below its own threshold is never among them."""
+def review_files(
+    engine: Engine,
+    files: tuple[FileDiff, ...],
+    min_severity: Severity,
+    watched: Callable[[Sequence[Sequence[Chunk]]], Iterable[Sequence[Chunk]]] = iter,
+) -> Reviewed:
+    """Findings in the order of the diff; a concept below its own threshold is never among them.
+
+    `watched` is given the parts of the work, and gives each back when it is to be done.
+    """
     hunks: list[Hunk] = []
     skipped: Counter[str] = Counter()
     total = 0
@@ -61,11 +72,15 @@ def review_files(engine: Engine, files: tuple[FileDiff, ...], min_severity: Seve
         else:
             hunks.extend(file.hunks)
     skipped.update(filter(None, map(engine.skip_reason, hunks)))
+    windows = [engine.encode(hunk) for hunk in hunks]
+    chunks = [chunk for window in windows for chunk in window]
+    parts = [chunks[at : at + PART_CHUNKS] for at in range(0, len(chunks), PART_CHUNKS)]
+    scores = iter([score for part in watched(parts) for score in engine.predict(part)])
     shown: list[Shown] = []
     hidden: Counter[str] = Counter()
     seen: Counter[tuple[str, str, str]] = Counter()
-    for hunk, findings in zip(hunks, review(engine, hunks), strict=True):
-        for finding in findings:
+    for hunk, window in zip(hunks, windows, strict=True):
+        for finding in engine.findings(hunk, window, [next(scores) for _ in window]):
             if not finding.is_shown:
                 continue
             if not at_least(finding.severity, min_severity):

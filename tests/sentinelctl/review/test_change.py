@@ -100,6 +100,15 @@ def test_what_is_staged_is_reviewed_even_before_the_first_commit(empty: Path) ->
     assert read_staged(empty).diff == b""
 
 
+def test_a_conflict_is_no_part_of_what_is_staged_but_is_counted(repository: Path) -> None:
+    git(repository, "checkout", "-qb", "side", "HEAD~1")
+    commit(repository, "2.py", "y = 1\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repository, "merge", "-q", "trunk")
+    (file,) = parse_diff(read_staged(repository).diff)
+    assert (file.path, file.kind, file.hunks) == ("2.py", "unmerged", ())
+
+
 def test_a_repository_of_one_commit_is_reviewed_whole(empty: Path) -> None:
     commit(empty, "a.py", "x = 1\n")
     assert added(read_present(empty)) == [("a.py", "x = 1")]
