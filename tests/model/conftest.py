@@ -24,5 +24,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
     folder = tmp_path_factory.mktemp("trained")
     done = Trained(made.write_all(folder / "data"), folder / "weights", folder / "run")
-    train(load_recipe(RECIPES / "smoke.toml"), done.data, done.weights, done.run, done.said.append)
+    recipe = load_recipe(RECIPES / "smoke.toml")
+    train(recipe, done.data, done.weights, done.run, done.said.append, clock=made.still)
     return done

@@ -15,6 +15,7 @@ from model.labels import load_concepts
 from tests.model import made
 
 pytestmark = pytest.mark.train
+torch.set_num_threads(1)  # as training does; the tables are too small to share
 CONCEPTS = [concept for concept in load_concepts() if concept.id in made.CONCEPTS]
 
 

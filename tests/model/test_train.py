@@ -15,9 +15,9 @@ from model import dataset
 from model.config import RECIPES, TrainConfig, load_recipe
 from model.dataset import DataError, Rows
 from model.encoder import Encoder
-from model.engine import Finding, load_engine, review
+from model.engine import load_engine, review
 from model.evaluate import probabilities
-from model.inputs.diff import number_lines
+from model.inputs.diff import LineKind, number_lines
 from model.inputs.tokenizer import Tokenizer
 from model.labels import load_concepts
 from model.train import batches, fit, schedule, train
@@ -43,35 +43,30 @@ def loss(encoder: Encoder, rows: Rows) -> float:
     return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(rows.labels.astype(np.int64))))
 
 
-def still() -> float:
-    """A clock that stands, so that steps alone end a run."""
-    return 0.0
-
-
 def test_loss_falls_on_repositories_that_were_not_trained_on(trained: Trained, tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(trained.weights / "tokenizer.model")
     encoder, unseen = new_encoder(tokenizer), rows_of(trained.data, "validation", tokenizer)
     before = loss(encoder, unseen)
     config = replace(SMOKE.train, max_steps=60)
-    fit(encoder, rows_of(trained.data, "train", tokenizer), config, tmp_path, trained.said.append, still)
+    fit(encoder, rows_of(trained.data, "train", tokenizer), config, tmp_path, trained.said.append, made.still)
     assert loss(encoder, unseen) < 0.3 * before
 
 
-def findings(weights: Path, *added: str) -> list[Finding]:
-    hunk = number_lines("lib/unheard.py", (0, 0), (1, len(added)), "", [("add", line) for line in added])
-    return list(review(load_engine(weights=weights, threads=1), [hunk])[0])
-
-
 def test_the_weights_load_in_the_engine_and_find_the_pattern_in_lines_never_seen(trained: Trained) -> None:
-    found = findings(
-        trained.weights,
-        "    try:",
-        "        parser_parser = load(socket_total)",
-        "    except:",
-        "        print(unheard_of)",
-        "    except window_buffer.Missing:",
-        "        log.info(parser_parser)",
-    )
+    lines: list[tuple[LineKind, str]] = [
+        ("ctx", "    try:"),
+        ("add", "        total_header_path = load(socket_total_window)"),
+        ("add", "    except:"),
+        ("add", "        print(total_header_path)"),
+        ("ctx", "    try:"),
+        ("add", "        client_answer_column = load(path_parser_header)"),
+        ("add", "    except path_parser_header.Missing:"),
+        ("add", "        log.info(client_answer_column)"),
+    ]
+    known = {line.text for record in dataset.read(trained.data, "train") for line in record.hunk.lines}
+    assert {text for _, text in lines} & known == {"    try:", "    except:"}
+    hunk = number_lines("lib/unheard.py", (1, 2), (1, len(lines)), "", lines)
+    (found,) = review(load_engine(weights=trained.weights, threads=1), [hunk])
     assert [(each.line, each.concept, each.severity) for each in found if each.confidence > 0.5] == [
         (3, "bare_except", "bug"),
         (4, "debug_print", "suggestion"),
@@ -137,12 +132,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_stopped(trained: Trained, tmp_p
     assert 10 < kept["step"] < 60
 
     encoder = new_encoder(tokenizer, seed=8)
-    fit(encoder, rows, replace(config, max_steps=kept["step"]), tmp_path, said.append, still)  # no step is left to do
+    fit(
+        encoder, rows, replace(config, max_steps=kept["step"]), tmp_path, said.append, made.still
+    )  # no step is left to do
     assert said == [f"going on from step {kept['step']}, {kept['spent_s'] / 60:.1f} minutes in"]
     assert all(torch.equal(value, kept["encoder"][name]) for name, value in encoder.state_dict().items())
     before = loss(encoder, unseen)
 
-    minutes = fit(encoder, rows, config, tmp_path, said.append, still)
+    minutes = fit(encoder, rows, config, tmp_path, said.append, made.still)
     assert loss(encoder, unseen) < 0.5 * before
     assert minutes == kept["spent_s"] / 60  # the second part's clock stood still
 
@@ -153,7 +150,7 @@ def test_a_second_call_keeps_the_tokenizer_of_the_first(trained: Trained, tmp_pa
     run.mkdir()
     (run / "tokenizer.model").write_bytes(made.tokenizer().model)
     recipe = replace(SMOKE, train=replace(SMOKE.train, max_steps=1))
-    train(recipe, trained.data, tmp_path / "out", run, trained.said.append, still)
+    train(recipe, trained.data, tmp_path / "out", run, trained.said.append, made.still)
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == made.tokenizer().model
 
 
@@ -162,7 +159,7 @@ def test_test_repositories_are_never_opened(tmp_path: Path) -> None:
     for repository in made.named("test", 2):
         (data / f"{repository.replace('/', '+')}.jsonl").write_text("never read")
     recipe = replace(SMOKE, train=replace(SMOKE.train, max_steps=1))
-    train(recipe, data, tmp_path / "out", tmp_path / "run", lambda _: None, still)
+    train(recipe, data, tmp_path / "out", tmp_path / "run", lambda _: None, made.still)
     assert (tmp_path / "out" / "manifest.json").exists()
 
 
@@ -173,7 +170,7 @@ def test_the_same_seed_and_data_give_the_same_weights(trained: Trained, tmp_path
     ends = []
     for seed in (7, 7, 8):
         encoder = new_encoder(tokenizer)
-        fit(encoder, rows, replace(config, seed=seed), tmp_path / "none", lambda _: None, still)
+        fit(encoder, rows, replace(config, seed=seed), tmp_path / "none", lambda _: None, made.still)
         ends.append(torch.cat([parameter.flatten() for parameter in encoder.parameters()]))
     assert torch.equal(ends[0], ends[1])
     assert not torch.equal(ends[0], ends[2])
