@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,11 @@ def test_a_file_that_does_not_parse_is_named_and_the_others_are_read(teacher: Te
 def test_a_project_s_own_configuration_is_not_read(teacher: Teacher, tmp_path: Path) -> None:
     (tmp_path / ".shellcheckrc").write_text("disable=SC2086\n")
     assert said(check(teacher, tmp_path, {"a.sh": "ls $1\n"})) == {("a.sh", 1, "SC2086")}
+
+
+def test_a_run_that_was_ended_is_no_clean_bill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "shellcheck").write_text('#!/bin/sh\necho "{\\"comments\\": []}"\necho out of memory >&2\nkill -9 $$\n')
+    (tmp_path / "shellcheck").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(RuntimeError, match="shellcheck ended with -9: out of memory"):
+        check(shellcheck.teacher(["SC2086"]), tmp_path, {"a.sh": "ls $1\n"})
