@@ -85,15 +85,22 @@ class Metrics:
 
 
 def configure_logging(service: str, *, level: int = logging.INFO) -> None:
-    """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given."""
+    """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given.
+
+    Warnings of libraries come out the same way.
+    """
+    fields: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt=None, key="ts"),
+        structlog.processors.format_exc_info,
+    ]
+    renderer = structlog.processors.JSONRenderer(sort_keys=False)
+    library = logging.StreamHandler(sys.stderr)
+    library.setFormatter(structlog.stdlib.ProcessorFormatter(renderer, foreign_pre_chain=fields))
+    logging.basicConfig(handlers=[library], level=logging.WARNING)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt=None, key="ts"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(sort_keys=False),
-        ],
+        processors=[*fields, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,

@@ -112,6 +112,7 @@ def test_a_running_receiver_takes_deliveries_refuses_floods_and_ends_cleanly(
         for signature in (b"sha256=\xc3\xbc", b"\xff" * 71):
             refused = client.post("/webhook", content=body, headers=[*odd, (b"x-hub-signature-256", signature)])
             assert (refused.status_code, refused.json()["status"]) == (401, "unauthorized")
+    assert answer(port, b"no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")  # which the server itself logs
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=30)
     assert process.returncode == 0
