@@ -229,7 +229,8 @@ def _miscounted(header_at: int, at: int, word: str, old_lines: int, new_lines: i
 
 def _git_file(lines: list[str], at: int) -> tuple[FileDiff, int]:
     """The file whose `diff --git` line is lines[at], and where the text goes on."""
-    old, new = _git_names(lines[at].removeprefix("diff --git ").rstrip("\r"))
+    header = lines[at].removeprefix("diff --git ").rstrip("\r")
+    old, new = _git_names(header)
     status: Status = "modified"
     kind: FileKind = "text"
     at += 1
@@ -256,6 +257,8 @@ def _git_file(lines: list[str], at: int) -> tuple[FileDiff, int]:
     elif at < len(lines) and (_BINARY.match(lines[at]) or lines[at].startswith("GIT binary patch")):
         kind = "binary"
         at = _next_file(lines, at)
+    if old is None and new is None:
+        old, new = _unequal_names(header)
     path = new or old
     if not path:
         raise DiffError(f"line {at}: no path to be read from the lines of this file's header")
@@ -316,6 +319,15 @@ def _git_names(rest: str) -> tuple[str | None, str | None]:
         old, new = rest[:middle], rest[middle + 1 :]
     stripped = _strip_prefixes(_unquote(old), _unquote(new))
     return stripped if stripped[0] == stripped[1] else (None, None)
+
+
+def _unequal_names(rest: str) -> tuple[str | None, str | None]:
+    """The two paths of `git diff --no-index` where nothing but its `diff --git` line names them."""
+    for gap in (" b/", " "):
+        old, _, new = rest.partition(gap)
+        if old and new:
+            return _strip_prefixes(_unquote(old), _unquote(gap[1:] + new))
+    return None, None
 
 
 def _names(old: str, new: str) -> tuple[str | None, str | None]:
