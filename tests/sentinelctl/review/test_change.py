@@ -122,6 +122,17 @@ def test_a_bare_repository_has_ranges_and_a_last_commit(
     assert added(read_present(bare)) == added(read_range(bare, "HEAD~1..HEAD")) == [("2.py", "x = 2")]
 
 
+@pytest.mark.parametrize("make", [("clone", "-q", "."), ("worktree", "add", "-q", "--detach")])
+def test_a_detached_head_and_a_worktree_have_them_too_under_any_name(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, make: tuple[str, ...]
+) -> None:
+    other = tmp_path_factory.mktemp("other") / "pfad mit ü 日本"
+    git(repository, *make, str(other))
+    git(other, "checkout", "-q", "--detach", "HEAD")
+    commit(other, "dir ö/naïve file.py", "y = 1\n")
+    assert added(read_present(other)) == added(read_range(other, "HEAD~1..")) == [("dir ö/naïve file.py", "y = 1")]
+
+
 @pytest.mark.parametrize("read", [read_present, read_staged, lambda path: read_range(path, "HEAD")])
 def test_a_folder_that_is_no_repository_is_said(tmp_path: Path, read: Callable[[Path], Change]) -> None:
     with pytest.raises(UsageError, match="is in no git repository"):
