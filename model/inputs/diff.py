@@ -65,10 +65,6 @@ class FileDiff:
     kind: FileKind
     hunks: tuple[Hunk, ...]
 
-    @property
-    def is_binary(self) -> bool:
-        return self.kind == "binary"
-
 
 def parse_patch(patch: str, path: str) -> tuple[Hunk, ...]:
     """The hunks of GitHub's `patch`: @@ blocks and nothing else. Empty text has none.

@@ -6,15 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from model.engine import Engine, Finding, ModelInfo
+from model.engine import Engine, Finding, ModelInfo, review
 from model.inputs.chunk import Chunk
 from model.inputs.diff import FileDiff, Hunk, Line
 from model.inputs.files import skip_reason
 from model.labels import SEVERITIES, Severity
 
 CONTEXT_LINES = 2
-# About a second's work: what a progress bar can show.
-PART_CHUNKS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,7 @@ def review_files(
 ) -> Reviewed:
     """Findings in the order of the diff; a concept below its own threshold is never among them.
 
-    `watched` is given the parts of the work, and gives each back when it is to be done.
+    `watched` as for model.engine.review.
     """
     hunks: list[Hunk] = []
     skipped: Counter[str] = Counter()
@@ -72,15 +70,11 @@ def review_files(
         else:
             hunks.extend(file.hunks)
     skipped.update(filter(None, map(engine.skip_reason, hunks)))
-    windows = [engine.encode(hunk) for hunk in hunks]
-    chunks = [chunk for window in windows for chunk in window]
-    parts = [chunks[at : at + PART_CHUNKS] for at in range(0, len(chunks), PART_CHUNKS)]
-    scores = iter([score for part in watched(parts) for score in engine.predict(part)])
     shown: list[Shown] = []
     hidden: Counter[str] = Counter()
     seen: Counter[tuple[str, str, str]] = Counter()
-    for hunk, window in zip(hunks, windows, strict=True):
-        for finding in engine.findings(hunk, window, [next(scores) for _ in window]):
+    for hunk, findings in zip(hunks, review(engine, hunks, watched), strict=True):
+        for finding in findings:
             if not finding.is_shown:
                 continue
             if not at_least(finding.severity, min_severity):

@@ -176,7 +176,7 @@ def test_binary_files_are_named_and_have_no_hunks(repo: Path) -> None:
     )
     for options in ((), ("--binary",)):
         binary, text = parse_diff(change(repo, *states, *options))
-        assert (binary.path, binary.kind, binary.is_binary, binary.hunks) == ("x.bin", "binary", True, ())
+        assert (binary.path, binary.kind, binary.hunks) == ("x.bin", "binary", ())
         assert (text.path, len(text.hunks)) == ("y.py", 1)
 
 

@@ -1,8 +1,9 @@
 from collections.abc import Iterator, Sequence
 
+from model.engine import PART_CHUNKS
 from model.inputs.chunk import Chunk
 from model.inputs.diff import Hunk, parse_diff
-from sentinelctl.review.findings import PART_CHUNKS, review_files
+from sentinelctl.review.findings import review_files
 from tests.sentinelctl.review.made import Engine, diff, reviewed
 
 BINARY = "diff --git a/p.dat b/p.dat\nindex 1..2 100644\nBinary files a/p.dat and b/p.dat differ\n"
