@@ -20,6 +20,7 @@ def start(repository: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "sentinelctl", "demo", "--json", "--repo", str(repository), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=repository,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )  # fmt: skip
 
 
