@@ -5,14 +5,16 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sentinelctl.errors import UsageError
 from sentinelctl.fakehub.diff import FileDiff
+from sentinelctl.fakehub.faults import Faults
 from sentinelctl.fakehub.git import NULL_SHA, Git
+from sentinelctl.fakehub.limits import Limits
 from sentinelctl.fakehub.rules import (
     STATES,
     Placed,
@@ -163,12 +165,14 @@ class FakeHub:
         token: str | None = None,
         app_public_key: str | None = None,
         latency_ms: float = 0.0,
+        has_limits: bool = False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`copies` repository ids are served over each git repository: name, name-2, …
 
         `token` is the personal token that answers need; without one every request is let in. `app_public_key` (PEM)
         verifies an App's JWT; without one a well-formed JWT passes. `latency_ms` is spent before each API answer.
+        `has_limits` refuses what is above GitHub's rate limits; they are counted in any case.
         UsageError when a path is no git repository or has no commits.
         """
         if not repositories or copies < 1:
@@ -180,6 +184,8 @@ class FakeHub:
         self.requests: deque[Request] = deque(maxlen=10_000)
         self.app_public_key = app_public_key
         self.clock_ns = clock_ns
+        self.faults = Faults(lambda: clock_ns() / 10**9)
+        self.limits = Limits(is_enforced=has_limits)
         self._token = token
         self._installation_tokens: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -283,8 +289,10 @@ class FakeHub:
                     moved.append(pull)
         return before, moved
 
-    def create_review(self, repository: Repository, pull: Pull, author: User, request: Any) -> Review:
-        """All of it or nothing: Refused where GitHub refuses."""
+    def create_review(
+        self, repository: Repository, pull: Pull, author: User, request: Any, *, refused: Collection[str] = ()
+    ) -> Review:
+        """All of it or nothing: Refused where GitHub refuses, and for `refused` anchors (path:line)."""
         check_review(request)
         commit_id = self._commit_of(repository, pull, request.get("commit_id"))
         files = {file.path: file for file in repository.pull_files(pull, commit_id)}
@@ -292,6 +300,8 @@ class FakeHub:
         errors: list[str] = []
         for comment in request.get("comments") or []:
             found = place(comment, files)
+            if f"{comment['path']}:{comment['line']}" in refused:
+                found = Unplaced((("line", "must be part of the diff"),))
             if isinstance(found, Unplaced):
                 errors.append(found.sentence())
             else:

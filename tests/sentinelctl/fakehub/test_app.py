@@ -62,7 +62,9 @@ async def test_links_lead_back_to_the_address_the_client_used(hub: FakeHub, pull
     transport = httpx2.ASGITransport(create_app(hub))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
         answer = await client.get(f"{REPO}/pulls/1/files?per_page=2")
-    assert answer.links["next"]["url"] == f"http://localhost:8080{REPO}/pulls/1/files?per_page=2&page=2"
+    assert answer.links["next"]["url"] == (
+        "http://localhost:8080/repositories/700000001/pulls/1/files?per_page=2&page=2"
+    )
 
 
 async def test_a_page_has_thirty_files_unless_asked_and_a_hundred_at_most(tmp_path: Path) -> None:
