@@ -165,7 +165,8 @@ class _Wire:
             await send(message)
 
         try:
-            await self._meet(self._by_name(scope), replay, receive, watch)
+            met = self._hub.faults.take(scope["method"], scope["path"])
+            await self._meet(met, self._by_name(scope), replay, receive, watch)
         finally:
             if not is_noted:
                 note()
@@ -178,9 +179,8 @@ class _Wire:
             return scope
         return {**scope, "path": f"/repos/{named.full_name}{found[2] or ''}"}
 
-    async def _meet(self, scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
+    async def _meet(self, met: Sequence[Fault], scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
         """`replay` gives the request's body, `receive` what the connection brings after it."""
-        met = self._hub.faults.take(scope["method"], scope["path"])
         for fault in met:
             if fault.kind == "latency":
                 await asyncio.sleep(fault.ms / 1000)
