@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx2
 from starlette.applications import Starlette
@@ -30,10 +30,11 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sentinelctl.fakehub import app_token, faults, hooks, shapes
+from sentinelctl.fakehub.checks import CheckRun
 from sentinelctl.fakehub.diff import FileDiff
 from sentinelctl.fakehub.faults import Fault
+from sentinelctl.fakehub.git import Entry
 from sentinelctl.fakehub.hub import (
-    APP_ID,
     APP_USER,
     HUMAN,
     INSTALLATION_ID,
@@ -60,7 +61,8 @@ ABORT = "sentinelctl.fakehub.abort"
 _CONTENT = re.compile(r"/(reviews|comments|check-runs)(/\d+)?$")
 _BY_ID = re.compile(r"/repositories/(\d+)(/.*)?")
 _DOCUMENTATION = "https://docs.github.com/rest"
-_PERMISSIONS = {"contents": "write", "metadata": "read", "pull_requests": "write"}
+_KEPT_NS = 3 * 86_400 * 10**9
+"""How long GitHub keeps a hook's deliveries."""
 
 
 @dataclass(frozen=True)
@@ -295,22 +297,22 @@ def _endpoint(hub: FakeHub, handler: Handler, auth: str) -> Callable[[HttpReques
         try:
             user = _authenticate(hub, auth, request.headers.get("authorization"))
         except Refused as exc:
-            return _response(request, _refusal(exc))
+            return _response(hub, request, _refusal(exc))
         if request.url.path.startswith(CONTROL):
-            return _response(request, await answer(request, user))
+            return _response(hub, request, await answer(request, user))
         now_s, is_write = hub.clock_ns() / 10**9, request.method != "GET"
         if request.url.path == "/rate_limit":
-            return _response(request, await answer(request, user), _limit_headers(hub.limits.look(user.id, now_s)))
+            return _response(hub, request, await answer(request, user), _limit_headers(hub.limits.look(user.id, now_s)))
         is_content = is_write and bool(_CONTENT.search(request.url.path))
         verdict = hub.limits.begin(user.id, now_s, is_write=is_write, is_content=is_content)
         headers, response = _limit_headers(verdict), None
         try:
             if verdict.refusal is None:
-                response = _response(request, await answer(request, user), headers)
+                response = _response(hub, request, await answer(request, user), headers)
             else:
                 if verdict.retry_after_s is not None:
                     headers["Retry-After"] = str(verdict.retry_after_s)
-                response = _response(request, _refusal(Refused(403, verdict.refusal)), headers)
+                response = _response(hub, request, _refusal(Refused(403, verdict.refusal)), headers)
             return response
         finally:
             hub.limits.end(user.id, was_unchanged=response is not None and response.status_code == 304)
@@ -361,7 +363,7 @@ async def _json(request: HttpRequest) -> Any:
         raise Refused(400, "Problems parsing JSON") from exc
 
 
-def _response(request: HttpRequest, reply: Reply, limits: Mapping[str, str] | None = None) -> Response:
+def _response(hub: FakeHub, request: HttpRequest, reply: Reply, limits: Mapping[str, str] | None = None) -> Response:
     is_raw = isinstance(reply.value, bytes)
     content = reply.value if is_raw else json.dumps(reply.value, ensure_ascii=False).encode("utf-8", "replace")
     headers = {"X-GitHub-Media-Type": "github.v3; format=json", **(limits or {})}
@@ -372,18 +374,15 @@ def _response(request: HttpRequest, reply: Reply, limits: Mapping[str, str] | No
         headers["ETag"] = f'W/"{hashlib.sha256(content).hexdigest()}"'
         if request.headers.get("if-none-match") == headers["ETag"]:
             status, content = 304, b""
-    background = BackgroundTask(_send, reply.sends) if reply.sends else None
+    background = BackgroundTask(_send, hub, reply.sends) if reply.sends else None
     media_type = "application/octet-stream" if is_raw else "application/json; charset=utf-8"
     return Response(content, status, headers, media_type, background)
 
 
-async def _send(sends: Sequence[tuple[Hook, hooks.Delivery]]) -> None:
+async def _send(hub: FakeHub, sends: Sequence[tuple[Hook, hooks.Delivery]]) -> None:
     async with httpx2.AsyncClient(trust_env=False) as client:
         for hook, delivery in sends:
-            try:
-                hook.last_code = (await hooks.deliver(hook.url, delivery, client)).status_code
-            except (httpx2.HTTPError, httpx2.InvalidURL):
-                hook.last_code = 0
+            await hooks.attempt(hook, delivery, client, hub)
 
 
 def _page(
@@ -398,12 +397,16 @@ def _page(
         del links["next"], links["last"]
     if number <= 1:
         del links["prev"], links["first"]
-    address = f"{call.origin}{call.url_path}"
-    if "repo" in call.path:
-        rest = call.url_path.split("/", 4)[4:]
-        address = "/".join([f"{call.origin}/repositories/{call.repository.id}", *rest])
+    address = _address(call)
     shown = [f'<{address}?{urlencode({**call.query, "page": page})}>; rel="{name}"' for name, page in links.items()]
     return slice((number - 1) * size, number * size), ", ".join(shown) or None
+
+
+def _address(call: Call) -> str:
+    """As GitHub's links name it: a repository by its id."""
+    if "repo" not in call.path:
+        return f"{call.origin}{call.url_path}"
+    return "/".join([f"{call.origin}/repositories/{call.repository.id}", *call.url_path.split("/", 4)[4:]])
 
 
 def _listed(call: Call, items: Sequence[Any], shape: Callable[[Any], Any]) -> Reply:
@@ -418,7 +421,7 @@ def _not_found(_: Call) -> Reply:
 def _get_user(call: Call) -> Reply:
     if call.user == APP_USER:
         raise Refused(403, "Resource not accessible by integration")
-    return Reply(shapes.user(call.user, call.origin))
+    return Reply(shapes.user_details(call.user, call.origin))
 
 
 def _get_rate_limit(call: Call) -> Reply:
@@ -428,24 +431,11 @@ def _get_rate_limit(call: Call) -> Reply:
 
 
 def _get_repository(call: Call) -> Reply:
-    return Reply(shapes.repository(call.repository, call.origin))
+    return Reply(shapes.repository_details(call.repository, call.origin))
 
 
 def _get_installation(call: Call) -> Reply:
-    served, owner = call.repository, shapes.user(HUMAN, call.origin)
-    return Reply(
-        {
-            "id": INSTALLATION_ID,
-            "account": owner,
-            "app_id": APP_ID,
-            "target_type": "User",
-            "repository_selection": "all",
-            "permissions": _PERMISSIONS,
-            "events": ["pull_request", "push"],
-            "html_url": f"{call.origin}/{served.full_name}/settings/installations/{INSTALLATION_ID}",
-            "access_tokens_url": f"{call.origin}/app/installations/{INSTALLATION_ID}/access_tokens",
-        }
-    )
+    return Reply(shapes.installation(call.repository, call.origin))
 
 
 def _create_token(call: Call) -> Reply:
@@ -456,7 +446,7 @@ def _create_token(call: Call) -> Reply:
         {
             "token": token,
             "expires_at": shapes.utc(expires_at_ns),
-            "permissions": _PERMISSIONS,
+            "permissions": shapes.PERMISSIONS,
             "repository_selection": "all",
         },
         201,
@@ -575,24 +565,34 @@ def _get_contents(call: Call) -> Reply:
     if not entries:
         raise Refused(404, "Not Found")
 
-    def about(path: str, kind: str, blob: str) -> shapes.Json:
+    def about(path: str, kind: str, blob: str, size: int) -> shapes.Json:
+        place, repo_url = quote(path), f"{base_url}/repos/{served.full_name}"
+        url, git_url = f"{repo_url}/contents/{place}?ref={ref}", f"{repo_url}/git/{kind}s/{blob}"
+        html_url = f"{base_url}/{served.full_name}/{kind}/{ref}/{place}"
         return {
             "type": {"blob": "file", "tree": "dir"}.get(kind, "submodule"),
             "name": path.rpartition("/")[2],
             "path": path,
             "sha": blob,
-            "url": f"{base_url}/repos/{served.full_name}/contents/{path}?ref={ref}",
-            "html_url": f"{base_url}/{served.full_name}/blob/{ref}/{path}",
+            "size": size,
+            "url": url,
+            "git_url": git_url,
+            "html_url": html_url,
+            "download_url": f"{base_url}/{served.full_name}/raw/{ref}/{place}" if kind == "blob" else None,
+            "_links": {"self": url, "git": git_url, "html": html_url},
         }
+
+    def content_of(one: Entry) -> bytes:
+        return served.git.blob(one.sha) if one.kind == "blob" else b""
 
     first = entries[0]
     if len(entries) != 1 or first.path != path:
-        return Reply([about(one.path, one.kind, one.sha) for one in entries])
-    content = served.git.blob(first.sha) if first.kind == "blob" else b""
+        return Reply([about(one.path, one.kind, one.sha, len(content_of(one))) for one in entries])
+    content = content_of(first)
     if "raw" in call.headers.get("accept", ""):
         return Reply(content)
     text = base64.encodebytes(content).decode()
-    return Reply({**about(path, first.kind, first.sha), "size": len(content), "encoding": "base64", "content": text})
+    return Reply({**about(path, first.kind, first.sha, len(content)), "encoding": "base64", "content": text})
 
 
 def _list_reviews(call: Call) -> Reply:
@@ -671,6 +671,111 @@ def _create_hook(call: Call) -> Reply:
 
 def _hook_error(field: str, message: str) -> Mapping[str, str]:
     return {"resource": "Hook", "code": "custom", "field": field, "message": message}
+
+
+def _hook(call: Call) -> Hook:
+    found = next((one for one in call.repository.hooks.values() if str(one.id) == call.path["hook"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return found
+
+
+def _get_hook(call: Call) -> Reply:
+    return Reply(shapes.hook(_hook(call), call.repository, call.origin))
+
+
+def _ping_hook(call: Call) -> Reply:
+    hook = _hook(call)
+    ping = hooks.delivery("ping", hooks.ping(call.repository, hook, call.origin), hook.secret)
+    return Reply(b"", 204, sends=((hook, ping),))
+
+
+def _kept(call: Call) -> list[hooks.Attempt]:
+    """The latest first."""
+    since_ns = call.hub.clock_ns() - _KEPT_NS
+    return [one for one in reversed(_hook(call).attempts) if one.at_ns >= since_ns]
+
+
+def _list_deliveries(call: Call) -> Reply:
+    """Pages go by a cursor, the last delivery seen, as new ones come in at the top."""
+    kept, status = _kept(call), call.query.get("status")
+    if status is not None:
+        kept = [one for one in kept if (200 <= one.status_code < 400) == (status == "success")]
+    cursor = call.query.get("cursor", "").removeprefix("v1_")
+    if cursor.isascii() and cursor.isdigit():
+        kept = [one for one in kept if one.id < int(cursor)]
+    size = min(call.number("per_page", PER_PAGE), MAX_PER_PAGE)
+    link = None
+    if len(kept) > size:
+        query = urlencode({**call.query, "cursor": f"v1_{kept[size - 1].id}"})
+        link = f'<{_address(call)}?{query}>; rel="next"'
+    return Reply([hooks.shown(one, call.repository) for one in kept[:size]], link=link)
+
+
+def _attempt(call: Call) -> hooks.Attempt:
+    found = next((one for one in _kept(call) if str(one.id) == call.path["delivery"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return found
+
+
+def _get_delivery(call: Call) -> Reply:
+    return Reply(hooks.shown_whole(_attempt(call), call.repository))
+
+
+def _redeliver(call: Call) -> Reply:
+    """The same bytes under the same GUID."""
+    return Reply({}, 202, sends=((_hook(call), replace(_attempt(call).sent, is_redelivery=True)),))
+
+
+def _app_only(call: Call) -> None:
+    if call.user != APP_USER:
+        raise Refused(403, "You must authenticate via a GitHub App.")
+
+
+def _check_run(call: Call) -> CheckRun:
+    found = next((one for one in call.repository.check_runs.values() if str(one.id) == call.path["run"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return found
+
+
+def _create_check_run(call: Call) -> Reply:
+    _app_only(call)
+    run = call.hub.create_check_run(call.repository, call.body, shapes.utc(call.hub.clock_ns()))
+    return Reply(shapes.check_run(run, call.repository, call.origin), 201)
+
+
+def _update_check_run(call: Call) -> Reply:
+    _app_only(call)
+    run = _check_run(call)
+    call.hub.update_check_run(run, call.body, shapes.utc(call.hub.clock_ns()))
+    return Reply(shapes.check_run(run, call.repository, call.origin))
+
+
+def _get_check_run(call: Call) -> Reply:
+    return Reply(shapes.check_run(_check_run(call), call.repository, call.origin))
+
+
+def _list_annotations(call: Call) -> Reply:
+    run = _check_run(call)
+    return _listed(call, run.annotations, lambda one: shapes.annotation(one, run, call.repository, call.origin))
+
+
+def _list_check_runs(call: Call) -> Reply:
+    """Of one commit, the latest first; of those with one name only the latest, unless `filter` is all."""
+    served, sha = call.repository, call.commit(call.path["ref"])
+    name, status = call.query.get("check_name"), call.query.get("status")
+    found = [
+        one
+        for one in reversed(served.check_runs.values())
+        if one.head_sha == sha and name in {None, one.name} and status in {None, one.status}
+    ]
+    if call.query.get("filter") != "all":
+        found = list({one.name: one for one in reversed(found)}.values())[::-1]
+    window, link = _page(call, found)
+    shown = [shapes.check_run(one, served, call.origin) for one in found[window]]
+    return Reply({"total_count": len(found), "check_runs": shown}, link=link)
 
 
 def _show_visible(call: Call) -> Reply:
@@ -788,6 +893,16 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("GET", f"{_REPO}/installation", _get_installation, "jwt"),
     ("GET", f"{_REPO}/hooks", _list_hooks, "token"),
     ("POST", f"{_REPO}/hooks", _create_hook, "token"),
+    ("GET", f"{_REPO}/hooks/{{hook}}", _get_hook, "token"),
+    ("POST", f"{_REPO}/hooks/{{hook}}/pings", _ping_hook, "token"),
+    ("GET", f"{_REPO}/hooks/{{hook}}/deliveries", _list_deliveries, "token"),
+    ("GET", f"{_REPO}/hooks/{{hook}}/deliveries/{{delivery}}", _get_delivery, "token"),
+    ("POST", f"{_REPO}/hooks/{{hook}}/deliveries/{{delivery}}/attempts", _redeliver, "token"),
+    ("POST", f"{_REPO}/check-runs", _create_check_run, "token"),
+    ("GET", f"{_REPO}/check-runs/{{run}}", _get_check_run, "token"),
+    ("PATCH", f"{_REPO}/check-runs/{{run}}", _update_check_run, "token"),
+    ("GET", f"{_REPO}/check-runs/{{run}}/annotations", _list_annotations, "token"),
+    ("GET", f"{_REPO}/commits/{{ref}}/check-runs", _list_check_runs, "token"),
     ("GET", f"{_REPO}/commits/{{sha}}/pulls", _list_commit_pulls, "token"),
     ("GET", f"{_REPO}/commits/{{sha}}/comments", _list_commit_comments, "token"),
     ("POST", f"{_REPO}/commits/{{sha}}/comments", _create_commit_comment, "token"),

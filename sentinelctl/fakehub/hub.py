@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentinelctl.errors import UsageError
+from sentinelctl.fakehub.checks import CheckRun, check_run
 from sentinelctl.fakehub.diff import FileDiff
 from sentinelctl.fakehub.faults import Faults
 from sentinelctl.fakehub.git import NULL_SHA, Git
@@ -25,6 +26,9 @@ from sentinelctl.fakehub.rules import (
     check_review,
     place,
 )
+
+if TYPE_CHECKING:
+    from sentinelctl.fakehub.hooks import Attempt
 
 OWNER = "local"
 INSTALLATION_ID = 1
@@ -107,8 +111,13 @@ class Hook:
     secret: str | None
     created_at_ns: int
     is_active: bool = True
-    last_code: int | None = None
-    """Status of the last delivery's answer; None before any, 0 when there was no answer."""
+    attempts: "list[Attempt]" = field(default_factory=list)
+    """Every delivery that was made, the latest last."""
+
+    @property
+    def last_code(self) -> int | None:
+        """Status of the last delivery's answer; None before any, 0 when there was no answer."""
+        return self.attempts[-1].status_code if self.attempts else None
 
     def takes(self, event: str) -> bool:
         return self.is_active and (event == "ping" or "*" in self.events or event in self.events)
@@ -126,6 +135,7 @@ class Repository:
     pulls: dict[int, Pull] = field(default_factory=dict)
     comments: list[CommitComment] = field(default_factory=list)
     hooks: dict[int, Hook] = field(default_factory=dict)
+    check_runs: dict[int, CheckRun] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -338,6 +348,27 @@ class FakeHub:
             repository.comments.append(comment)
             self._visible.append((repository, None, comment))
         return comment
+
+    def create_check_run(self, repository: Repository, request: Any, now: str) -> CheckRun:
+        """now: as GitHub writes times. Refused with 422 where GitHub refuses, and for a commit that is not there."""
+        check_run(request, is_new=True)
+        sha = repository.resolve(request["head_sha"])
+        if sha is None or sha != request["head_sha"]:
+            raise Refused(422, f"No commit found for SHA: {request['head_sha']}")
+        with self._lock:
+            run = CheckRun(self._next_id(), sha, request["name"], now)
+            run.update(request, now)
+            repository.check_runs[run.id] = run
+        return run
+
+    def update_check_run(self, run: CheckRun, request: Any, now: str) -> None:
+        check_run(request, is_new=False)
+        with self._lock:
+            run.update(request, now)
+
+    def next_id(self) -> int:
+        with self._lock:
+            return self._next_id()
 
     def add_hook(self, repository: Repository, url: str, events: Sequence[str], secret: str | None) -> Hook:
         with self._lock:
