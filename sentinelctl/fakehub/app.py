@@ -52,6 +52,9 @@ CONTROL = "/_fakehub/"
 PER_PAGE = 30
 MAX_PER_PAGE = 100
 MAX_PULL_FILES = 3_000
+# A diff as text has this much at most; above it the files can only be listed.
+MAX_DIFF_FILES = 300
+MAX_DIFF_LINES = 20_000
 # A comparison shows at most this many files, and this many commits where no page is asked for.
 MAX_COMPARE_FILES = 300
 MAX_COMPARE_COMMITS = 250
@@ -538,7 +541,27 @@ def _list_pulls(call: Call) -> Reply:
 
 
 def _get_pull(call: Call) -> Reply:
+    """As JSON, or as a diff where the Accept header asks for one."""
+    if "diff" in call.headers.get("accept", ""):
+        return _get_diff(call)
     return Reply(shapes.pull_details(call.pull, call.repository, call.origin))
+
+
+def _get_diff(call: Call) -> Reply:
+    served, pull = call.repository, call.pull
+    diff = served.git.raw_diff(served.merge_base(pull), pull.head_sha)
+    for limit, count, what in (
+        (MAX_DIFF_FILES, len(served.pull_files(pull)), "files"),
+        (MAX_DIFF_LINES, diff.count(b"\n"), "lines"),
+    ):
+        if count > limit:
+            raise Refused(
+                406,
+                f"Sorry, the diff exceeded the maximum number of {what} ({limit}). Consider using 'List pull requests "
+                "files' API or locally cloning the repository instead.",
+                [{"resource": "PullRequest", "field": "diff", "code": "too_large"}],
+            )
+    return Reply(diff)
 
 
 def _list_pull_files(call: Call) -> Reply:

@@ -111,8 +111,8 @@ class Hook:
     secret: str | None
     created_at_ns: int
     is_active: bool = True
-    attempts: "list[Attempt]" = field(default_factory=list)
-    """Every delivery that was made, the latest last."""
+    attempts: "deque[Attempt]" = field(default_factory=lambda: deque(maxlen=1_000))
+    """The last deliveries that were made, the latest last."""
 
     @property
     def last_code(self) -> int | None:

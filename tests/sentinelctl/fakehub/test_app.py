@@ -87,6 +87,35 @@ async def test_a_page_has_thirty_files_unless_asked_and_a_hundred_at_most(tmp_pa
         assert len(compared["files"]) == 300
 
 
+async def test_a_pull_request_is_shown_as_a_diff(client: httpx2.AsyncClient, pull: Pull) -> None:
+    answer = await client.get(f"{REPO}/pulls/1", headers={"Accept": "application/vnd.github.diff"})
+    assert answer.status_code == 200
+    assert "diff --git a/two_hunks.py b/two_hunks.py\n" in answer.text
+    assert "+line 3, changed\n" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("files", "lines_each", "status", "words"),
+    [(300, 1, 200, ""), (301, 1, 406, "files (300)"), (1, 20_001, 406, "lines (20000)")],
+)
+async def test_a_diff_above_githubs_limits_is_406_and_its_files_are_still_listed(
+    tmp_path: Path, files: int, lines_each: int, status: int, words: str
+) -> None:
+    shop = new_workshop(tmp_path / "many")
+    shop.commit("first")
+    shop.commit("second", {f"{number:03}.txt": b"x\n" * lines_each for number in range(files)})
+    hub = FakeHub([shop.path])
+    hub.create_pull(hub.repositories[0], base="HEAD~1", head="HEAD")
+    async with _client(hub) as client:
+        url = "/repos/local/many/pulls/1"
+        answer = await client.get(url, headers={"Accept": "application/vnd.github.v3.diff"})
+        assert answer.status_code == status
+        if words:
+            assert words in answer.json()["message"]
+            assert answer.json()["errors"][0]["code"] == "too_large"
+        assert (await client.get(f"{url}/files")).status_code == 200
+
+
 async def test_a_patch_is_absent_for_binary_and_mode_changes(client: httpx2.AsyncClient, pull: Pull) -> None:
     files = {file["filename"]: file for file in (await client.get(f"{REPO}/pulls/1/files")).json()}
     assert {name for name, file in files.items() if "patch" not in file} == {"data.bin", "tool.sh"}
