@@ -198,17 +198,18 @@ async def opened(shop: Workshop, **given: Any) -> AsyncIterator[Day]:
         public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         hub.app_public_key, who = public.decode(), {"app_id": APP_ID, "app_key": pem}
     pull = hub.create_pull(hub.repositories[0], base="main", head="work", head_ref="topic")
-    folder = tempfile.TemporaryDirectory()
-    claims = SqliteClaims(Path(folder.name) / "claims.sqlite", clock=clock)
-    clock.now = NOW - 86400 * 9
-    await claims.get("")
-    clock.now = NOW
-    async with serve(hub) as url:
-        settings = GitHubSettings.model_validate({"api_url": url, "timeout_s": 20, **who, **given})
-        async with GitHub(settings, Metrics(), clock=clock, monotonic=clock, sleep=clock.sleep) as github:
-            yield Day(hub, pull, github, claims, clock, INSTALLATION_ID if key else 0)
-    await claims.close()
-    folder.cleanup()
+    with tempfile.TemporaryDirectory() as folder:
+        claims = SqliteClaims(Path(folder) / "claims.sqlite", clock=clock)
+        clock.now = NOW - 86400 * 9
+        await claims.get("")
+        clock.now = NOW
+        try:
+            async with serve(hub) as url:
+                settings = GitHubSettings.model_validate({"api_url": url, "timeout_s": 20, **who, **given})
+                async with GitHub(settings, Metrics(), clock=clock, monotonic=clock, sleep=clock.sleep) as github:
+                    yield Day(hub, pull, github, claims, clock, INSTALLATION_ID if key else 0)
+        finally:
+            await claims.close()
 
 
 @pytest.fixture
