@@ -1,9 +1,13 @@
 """sentinelctl fakehub: a GitHub on this machine, over local git repositories."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from sentinelctl.fakehub.faults import Fault
 
 
 def fakehub(
@@ -18,22 +22,45 @@ def fakehub(
     webhook: Annotated[
         str | None, typer.Option(help="Address for every repository's hook, signed with SENTINEL_WEBHOOK_SECRET.")
     ] = None,
+    limits: Annotated[bool, typer.Option(help="Refuse what is above GitHub's rate limits.")] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(help="What goes wrong, and when: status,status=503,count=2 or reset,method=POST,late=true."),
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Put the faults into the fakehub at this address, and end.")] = None,
     allow_remote: Annotated[bool, typer.Option("--allow-remote", help="Allow an address other hosts reach.")] = False,
 ) -> None:
     """Serve local git repositories through GitHub's REST routes, hunk rules included, until Ctrl-C.
 
-    Answers need the token in SENTINEL_GITHUB_TOKEN where it is set. Nothing is written into a repository.
+    Answers need the token in SENTINEL_GITHUB_TOKEN where it is set. Nothing is written into a repository. A fault is
+    one of latency, status, limit, stall, reset, moved, refused_anchors, no_patch and force_push.
     """
     import asyncio
     import signal
 
     from sentinelctl.errors import UsageError
+    from sentinelctl.fakehub.faults import parse_line
     from sentinelctl.fakehub.hub import FakeHub
     from sentinelctl.fakehub.server import serve
 
     console, settings = ctx.obj.console, ctx.obj.settings()
     token = settings.github.token.get_secret_value() or None
-    hub = FakeHub(repo or [Path()], copies=copies, token=token, latency_ms=latency_ms)
+    try:
+        faults = [parse_line(line) for line in fault or ()]
+    except ValueError as exc:
+        raise UsageError(
+            f"--fault: {exc}", remedy="write it as kind,name=value,…; see sentinelctl/fakehub/faults.py"
+        ) from exc
+    if at is not None:
+        listed = _put(at, faults)
+        if console.is_json:
+            console.document({"faults": listed})
+        for each in listed:
+            console.note(", ".join(f"{name} {value}" for name, value in each.items()))
+        return
+    hub = FakeHub(repo or [Path()], copies=copies, token=token, latency_ms=latency_ms, has_limits=limits)
+    for one in faults:
+        hub.faults.put(one)
     if webhook is not None:
         if not webhook.startswith(("http://", "https://")):
             raise UsageError(f"--webhook is {webhook!r}, no address", remedy="give http(s)://HOST:PORT/webhook")
@@ -67,3 +94,20 @@ def fakehub(
             await stop.wait()
 
     asyncio.run(run())
+
+
+def _put(url: str, faults: "Sequence[Fault]") -> list[dict[str, Any]]:
+    """All faults of the fakehub at `url`, with these. Raises UsageError when none answers there."""
+    import httpx2
+
+    from sentinelctl.errors import UsageError
+
+    address = f"{url.rstrip('/')}/_fakehub/faults"
+    try:
+        with httpx2.Client(trust_env=False) as client:
+            for fault in faults:
+                client.post(address, json=fault.model_dump(exclude_unset=True)).raise_for_status()
+            listed: list[dict[str, Any]] = client.get(address).raise_for_status().json()
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as exc:
+        raise UsageError(f"no fakehub takes faults at {url}: {exc}", remedy="give the address it printed") from exc
+    return listed

@@ -1,20 +1,23 @@
 """GitHub's REST routes over a FakeHub, as an ASGI app, and `/_fakehub/`, where tests and the demo look behind them.
 
 Latency is spent before an API request is handled, so a write becomes visible at the moment its answer is sent. A
-client that dies meanwhile changes nothing: the write still happens, as on GitHub. Control routes have no latency.
+client that dies meanwhile changes nothing: the write still happens, as on GitHub. Control routes have no latency, no
+faults and no limits, and answer on loopback alone, whatever address fakehub listens on.
 """
 
 import asyncio
 import base64
 import hashlib
+import ipaddress
 import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import httpx2
 from starlette.applications import Starlette
@@ -22,13 +25,16 @@ from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request as HttpRequest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sentinelctl.fakehub import app_token, hooks, shapes
+from sentinelctl.fakehub import app_token, faults, hooks, shapes
+from sentinelctl.fakehub.checks import CheckRun
+from sentinelctl.fakehub.diff import FileDiff
+from sentinelctl.fakehub.faults import Fault
+from sentinelctl.fakehub.git import Entry
 from sentinelctl.fakehub.hub import (
-    APP_ID,
     APP_USER,
     HUMAN,
     INSTALLATION_ID,
@@ -39,19 +45,27 @@ from sentinelctl.fakehub.hub import (
     Request,
     User,
 )
+from sentinelctl.fakehub.limits import PRIMARY, Verdict
 from sentinelctl.fakehub.rules import Refused
 
 CONTROL = "/_fakehub/"
 PER_PAGE = 30
 MAX_PER_PAGE = 100
 MAX_PULL_FILES = 3_000
+# A diff as text has this much at most; above it the files can only be listed.
+MAX_DIFF_FILES = 300
+MAX_DIFF_LINES = 20_000
 # A comparison shows at most this many files, and this many commits where no page is asked for.
 MAX_COMPARE_FILES = 300
 MAX_COMPARE_COMMITS = 250
 MAX_REQUEST_BYTES = 25_000_000
-RATE_LIMIT = 5_000
+ABORT = "sentinelctl.fakehub.abort"
+"""An extension of the scope: its `abort` closes the connection with a reset."""
+_CONTENT = re.compile(r"/(reviews|comments|check-runs)(/\d+)?$")
+_BY_ID = re.compile(r"/repositories/(\d+)(/.*)?")
 _DOCUMENTATION = "https://docs.github.com/rest"
-_PERMISSIONS = {"contents": "write", "metadata": "read", "pull_requests": "write"}
+_KEPT_NS = 3 * 86_400 * 10**9
+"""How long GitHub keeps a hook's deliveries."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +81,8 @@ class Call:
     """Scheme and host under which the client found us; links in the answer lead back there."""
     url_path: str
     body: Any
+    faults: tuple[Fault, ...] = ()
+    """Those that change the answer of the route itself."""
 
     @property
     def repository(self) -> Repository:
@@ -117,7 +133,7 @@ def create_app(hub: FakeHub) -> ASGIApp:
 
 
 class _Wire:
-    """Reads the request whole, spends the latency, and writes the request down. Control routes pass through."""
+    """Reads the request whole, spends the latency, lets faults happen, and writes the request down."""
 
     def __init__(self, app: ASGIApp, hub: FakeHub) -> None:
         self._app = app
@@ -125,15 +141,22 @@ class _Wire:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"].startswith(CONTROL):
-            await self._app(scope, receive, send)
+            app = self._app if _is_from_here(scope) else JSONResponse({"message": "Not Found"}, 404)
+            await app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 0
+        status, is_noted = 0, False
         body = await _body(receive)
         if body is None:
             return
         if self._hub.latency_ms:
             await asyncio.sleep(self._hub.latency_ms / 1000)
+
+        def note() -> None:
+            nonlocal is_noted
+            elapsed_ms = (time.perf_counter() - started) * 1000
+            self._hub.requests.append(Request(scope["method"], scope["path"], status, round(elapsed_ms, 3)))
+            is_noted = True
 
         async def replay() -> Message:
             return {"type": "http.request", "body": body, "more_body": False}
@@ -142,13 +165,101 @@ class _Wire:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body", False):
+                note()
             await send(message)
 
         try:
-            await self._app(scope, replay, watch)
+            met = self._hub.faults.take(scope["method"], scope["path"])
+            await self._meet(met, self._by_name(scope), replay, receive, watch)
         finally:
-            elapsed_ms = (time.perf_counter() - started) * 1000
-            self._hub.requests.append(Request(scope["method"], scope["path"], status, round(elapsed_ms, 3)))
+            if not is_noted:
+                note()
+
+    def _by_name(self, scope: Scope) -> Scope:
+        """A repository's address by id, to which GitHub redirects and links, is served under its name."""
+        found = _BY_ID.fullmatch(scope["path"])
+        named = found and next((one for one in self._hub.repositories if one.id == int(found[1])), None)
+        if not found or not named:
+            return scope
+        return {**scope, "path": f"/repos/{named.full_name}{found[2] or ''}"}
+
+    async def _meet(self, met: Sequence[Fault], scope: Scope, replay: Receive, receive: Receive, send: Send) -> None:
+        """`replay` gives the request's body, `receive` what the connection brings after it."""
+        for fault in met:
+            if fault.kind == "latency":
+                await asyncio.sleep(fault.ms / 1000)
+            elif fault.kind == "force_push":
+                self._force_push(fault, scope["path"])
+        scope["sentinelctl.fakehub.faults"] = met
+        ending = met[-1] if met and met[-1].is_ending else None
+        if ending is None:
+            await self._app(scope, replay, send)
+            return
+        held: list[Message] = []
+
+        async def hold(message: Message) -> None:
+            held.append(message)
+
+        if ending.late:
+            await self._app(scope, replay, hold)
+        if ending.kind == "reset":
+            _abort(scope)
+        elif ending.kind == "stall":
+            if not await _hangs_up(receive, within_s=ending.seconds):
+                if not ending.late:
+                    await self._app(scope, replay, hold)
+                for message in held:
+                    await send(message)
+        else:
+            await self._ill(ending, scope)(scope, replay, send)
+
+    def _ill(self, fault: Fault, scope: Scope) -> Response:
+        now_s = self._hub.clock_ns() / 10**9
+        if fault.kind != "moved":
+            status, headers, document = fault.answer(now_s)
+            said = {**document, "documentation_url": _DOCUMENTATION, "status": str(status)}
+            return JSONResponse(said, status, {**_limit_headers(Verdict(1, int(now_s) + 3600)), **headers})
+        _, _, owner, name, *rest = scope["path"].split("/")
+        moved = self._hub.repository(f"{owner}/{name}")
+        host = Headers(scope=scope).get("host", "")
+        query = f"?{scope['query_string'].decode()}" if scope["query_string"] else ""
+        place = "/".join(["repositories", str(moved.id if moved else 0), *rest])
+        url = f"{scope['scheme']}://{host}/{place}{query}"
+        said = {"message": "Moved Permanently", "url": url, "documentation_url": _DOCUMENTATION}
+        return JSONResponse(said, 301 if scope["method"] == "GET" else 307, {"Location": url})
+
+    def _force_push(self, fault: Fault, path: str) -> None:
+        _, _, owner, name, *rest = path.split("/")
+        served = self._hub.repository(f"{owner}/{name}")
+        if served is None:
+            return
+        pull = served.pulls.get(int(rest[1])) if rest[:1] == ["pulls"] and rest[1].isdigit() else None
+        branch = fault.branch or (pull.head_ref if pull else None)
+        if branch:
+            self._hub.push(served, branch, fault.to)
+
+
+def _is_from_here(scope: Scope) -> bool:
+    client = scope["client"]
+    return client is not None and ipaddress.ip_address(client[0]).is_loopback
+
+
+def _abort(scope: Scope) -> None:
+    extension = scope.get("extensions", {}).get(ABORT)
+    if extension is None:
+        raise ConnectionResetError("fakehub was told to reset this connection, and this transport has none")
+    extension["abort"]()
+
+
+async def _hangs_up(receive: Receive, *, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -168,9 +279,8 @@ async def _body(receive: Receive) -> bytes | None:
 
 
 def _endpoint(hub: FakeHub, handler: Handler, auth: str) -> Callable[[HttpRequest], Awaitable[Response]]:
-    async def endpoint(request: HttpRequest) -> Response:
+    async def answer(request: HttpRequest, user: User) -> Reply:
         try:
-            user = _authenticate(hub, auth, request.headers.get("authorization"))
             call = Call(
                 hub,
                 user,
@@ -180,16 +290,54 @@ def _endpoint(hub: FakeHub, handler: Handler, auth: str) -> Callable[[HttpReques
                 f"{request.url.scheme}://{request.url.netloc}",
                 request.url.path,
                 await _json(request),
+                request.scope.get("sentinelctl.fakehub.faults", ()),
             )
-            reply = await run_in_threadpool(handler, call)
+            return await run_in_threadpool(handler, call)
         except Refused as exc:
-            refused: dict[str, Any] = {"message": exc.message}
-            if exc.errors:
-                refused["errors"] = exc.errors
-            reply = Reply({**refused, "documentation_url": _DOCUMENTATION, "status": str(exc.status)}, exc.status)
-        return _response(hub, request, reply)
+            return _refusal(exc)
+
+    async def endpoint(request: HttpRequest) -> Response:
+        try:
+            user = _authenticate(hub, auth, request.headers.get("authorization"))
+        except Refused as exc:
+            return _response(hub, request, _refusal(exc))
+        if request.url.path.startswith(CONTROL):
+            return _response(hub, request, await answer(request, user))
+        now_s, is_write = hub.clock_ns() / 10**9, request.method != "GET"
+        if request.url.path == "/rate_limit":
+            return _response(hub, request, await answer(request, user), _limit_headers(hub.limits.look(user.id, now_s)))
+        is_content = is_write and bool(_CONTENT.search(request.url.path))
+        verdict = hub.limits.begin(user.id, now_s, is_write=is_write, is_content=is_content)
+        headers, response = _limit_headers(verdict), None
+        try:
+            if verdict.refusal is None:
+                response = _response(hub, request, await answer(request, user), headers)
+            else:
+                if verdict.retry_after_s is not None:
+                    headers["Retry-After"] = str(verdict.retry_after_s)
+                response = _response(hub, request, _refusal(Refused(403, verdict.refusal)), headers)
+            return response
+        finally:
+            hub.limits.end(user.id, was_unchanged=response is not None and response.status_code == 304)
 
     return endpoint
+
+
+def _refusal(exc: Refused) -> Reply:
+    refused: dict[str, Any] = {"message": exc.message}
+    if exc.errors:
+        refused["errors"] = exc.errors
+    return Reply({**refused, "documentation_url": _DOCUMENTATION, "status": str(exc.status)}, exc.status)
+
+
+def _limit_headers(verdict: Verdict) -> dict[str, str]:
+    return {
+        "X-RateLimit-Limit": str(PRIMARY),
+        "X-RateLimit-Remaining": str(verdict.remaining),
+        "X-RateLimit-Used": str(verdict.used),
+        "X-RateLimit-Reset": str(verdict.resets_at_s),
+        "X-RateLimit-Resource": "core",
+    }
 
 
 def _authenticate(hub: FakeHub, auth: str, authorization: str | None) -> User:
@@ -218,15 +366,10 @@ async def _json(request: HttpRequest) -> Any:
         raise Refused(400, "Problems parsing JSON") from exc
 
 
-def _response(hub: FakeHub, request: HttpRequest, reply: Reply) -> Response:
+def _response(hub: FakeHub, request: HttpRequest, reply: Reply, limits: Mapping[str, str] | None = None) -> Response:
     is_raw = isinstance(reply.value, bytes)
     content = reply.value if is_raw else json.dumps(reply.value, ensure_ascii=False).encode("utf-8", "replace")
-    headers = {
-        "X-GitHub-Media-Type": "github.v3; format=json",
-        "X-RateLimit-Limit": str(RATE_LIMIT),
-        "X-RateLimit-Remaining": str(RATE_LIMIT - 1),
-        "X-RateLimit-Reset": str(hub.clock_ns() // 10**9 + 3600),
-    }
+    headers = {"X-GitHub-Media-Type": "github.v3; format=json", **(limits or {})}
     if reply.link is not None:
         headers["Link"] = reply.link
     status = reply.status
@@ -234,18 +377,15 @@ def _response(hub: FakeHub, request: HttpRequest, reply: Reply) -> Response:
         headers["ETag"] = f'W/"{hashlib.sha256(content).hexdigest()}"'
         if request.headers.get("if-none-match") == headers["ETag"]:
             status, content = 304, b""
-    background = BackgroundTask(_send, reply.sends) if reply.sends else None
+    background = BackgroundTask(_send, hub, reply.sends) if reply.sends else None
     media_type = "application/octet-stream" if is_raw else "application/json; charset=utf-8"
     return Response(content, status, headers, media_type, background)
 
 
-async def _send(sends: Sequence[tuple[Hook, hooks.Delivery]]) -> None:
+async def _send(hub: FakeHub, sends: Sequence[tuple[Hook, hooks.Delivery]]) -> None:
     async with httpx2.AsyncClient(trust_env=False) as client:
         for hook, delivery in sends:
-            try:
-                hook.last_code = (await hooks.deliver(hook.url, delivery, client)).status_code
-            except (httpx2.HTTPError, httpx2.InvalidURL):
-                hook.last_code = 0
+            await hooks.attempt(hook, delivery, client, hub)
 
 
 def _page(
@@ -260,9 +400,16 @@ def _page(
         del links["next"], links["last"]
     if number <= 1:
         del links["prev"], links["first"]
-    address = f"{call.origin}{call.url_path}"
+    address = _address(call)
     shown = [f'<{address}?{urlencode({**call.query, "page": page})}>; rel="{name}"' for name, page in links.items()]
     return slice((number - 1) * size, number * size), ", ".join(shown) or None
+
+
+def _address(call: Call) -> str:
+    """As GitHub's links name it: a repository by its id."""
+    if "repo" not in call.path:
+        return f"{call.origin}{call.url_path}"
+    return "/".join([f"{call.origin}/repositories/{call.repository.id}", *call.url_path.split("/", 4)[4:]])
 
 
 def _listed(call: Call, items: Sequence[Any], shape: Callable[[Any], Any]) -> Reply:
@@ -277,34 +424,21 @@ def _not_found(_: Call) -> Reply:
 def _get_user(call: Call) -> Reply:
     if call.user == APP_USER:
         raise Refused(403, "Resource not accessible by integration")
-    return Reply(shapes.user(call.user, call.origin))
+    return Reply(shapes.user_details(call.user, call.origin))
 
 
 def _get_rate_limit(call: Call) -> Reply:
-    reset = call.hub.clock_ns() // 10**9 + 3600
-    core = {"limit": RATE_LIMIT, "used": 0, "remaining": RATE_LIMIT, "reset": reset}
-    return Reply({"resources": {"core": core}, "rate": core})
+    seen = call.hub.limits.look(call.user.id, call.hub.clock_ns() / 10**9)
+    core = {"limit": PRIMARY, "used": seen.used, "remaining": seen.remaining, "reset": seen.resets_at_s}
+    return Reply({"resources": {"core": core, "search": {**core, "limit": 30, "remaining": 30}}, "rate": core})
 
 
 def _get_repository(call: Call) -> Reply:
-    return Reply(shapes.repository(call.repository, call.origin))
+    return Reply(shapes.repository_details(call.repository, call.origin))
 
 
 def _get_installation(call: Call) -> Reply:
-    served, owner = call.repository, shapes.user(HUMAN, call.origin)
-    return Reply(
-        {
-            "id": INSTALLATION_ID,
-            "account": owner,
-            "app_id": APP_ID,
-            "target_type": "User",
-            "repository_selection": "all",
-            "permissions": _PERMISSIONS,
-            "events": ["pull_request", "push"],
-            "html_url": f"{call.origin}/{served.full_name}/settings/installations/{INSTALLATION_ID}",
-            "access_tokens_url": f"{call.origin}/app/installations/{INSTALLATION_ID}/access_tokens",
-        }
-    )
+    return Reply(shapes.installation(call.repository, call.origin))
 
 
 def _create_token(call: Call) -> Reply:
@@ -315,7 +449,7 @@ def _create_token(call: Call) -> Reply:
         {
             "token": token,
             "expires_at": shapes.utc(expires_at_ns),
-            "permissions": _PERMISSIONS,
+            "permissions": shapes.PERMISSIONS,
             "repository_selection": "all",
         },
         201,
@@ -407,13 +541,39 @@ def _list_pulls(call: Call) -> Reply:
 
 
 def _get_pull(call: Call) -> Reply:
+    """As JSON, or as a diff where the Accept header asks for one."""
+    if "diff" in call.headers.get("accept", ""):
+        return _get_diff(call)
     return Reply(shapes.pull_details(call.pull, call.repository, call.origin))
+
+
+def _get_diff(call: Call) -> Reply:
+    served, pull = call.repository, call.pull
+    diff = served.git.raw_diff(served.merge_base(pull), pull.head_sha)
+    for limit, count, what in (
+        (MAX_DIFF_FILES, len(served.pull_files(pull)), "files"),
+        (MAX_DIFF_LINES, diff.count(b"\n"), "lines"),
+    ):
+        if count > limit:
+            raise Refused(
+                406,
+                f"Sorry, the diff exceeded the maximum number of {what} ({limit}). Consider using 'List pull requests "
+                "files' API or locally cloning the repository instead.",
+                [{"resource": "PullRequest", "field": "diff", "code": "too_large"}],
+            )
+    return Reply(diff)
 
 
 def _list_pull_files(call: Call) -> Reply:
     served, pull = call.repository, call.pull
     files = served.pull_files(pull)[:MAX_PULL_FILES]
-    return _listed(call, files, lambda one: shapes.file(one, served, pull.head_sha, call.origin))
+    bare = [fault.files for fault in call.faults if fault.kind == "no_patch"]
+
+    def shown(one: FileDiff) -> shapes.Json:
+        is_bare = any(fnmatchcase(one.path, pattern) for pattern in bare)
+        return shapes.file(replace(one, patch=None) if is_bare else one, served, pull.head_sha, call.origin)
+
+    return _listed(call, files, shown)
 
 
 def _get_contents(call: Call) -> Reply:
@@ -428,24 +588,34 @@ def _get_contents(call: Call) -> Reply:
     if not entries:
         raise Refused(404, "Not Found")
 
-    def about(path: str, kind: str, blob: str) -> shapes.Json:
+    def about(path: str, kind: str, blob: str, size: int) -> shapes.Json:
+        place, repo_url = quote(path), f"{base_url}/repos/{served.full_name}"
+        url, git_url = f"{repo_url}/contents/{place}?ref={ref}", f"{repo_url}/git/{kind}s/{blob}"
+        html_url = f"{base_url}/{served.full_name}/{kind}/{ref}/{place}"
         return {
             "type": {"blob": "file", "tree": "dir"}.get(kind, "submodule"),
             "name": path.rpartition("/")[2],
             "path": path,
             "sha": blob,
-            "url": f"{base_url}/repos/{served.full_name}/contents/{path}?ref={ref}",
-            "html_url": f"{base_url}/{served.full_name}/blob/{ref}/{path}",
+            "size": size,
+            "url": url,
+            "git_url": git_url,
+            "html_url": html_url,
+            "download_url": f"{base_url}/{served.full_name}/raw/{ref}/{place}" if kind == "blob" else None,
+            "_links": {"self": url, "git": git_url, "html": html_url},
         }
+
+    def content_of(one: Entry) -> bytes:
+        return served.git.blob(one.sha) if one.kind == "blob" else b""
 
     first = entries[0]
     if len(entries) != 1 or first.path != path:
-        return Reply([about(one.path, one.kind, one.sha) for one in entries])
-    content = served.git.blob(first.sha) if first.kind == "blob" else b""
+        return Reply([about(one.path, one.kind, one.sha, len(content_of(one))) for one in entries])
+    content = content_of(first)
     if "raw" in call.headers.get("accept", ""):
         return Reply(content)
     text = base64.encodebytes(content).decode()
-    return Reply({**about(path, first.kind, first.sha), "size": len(content), "encoding": "base64", "content": text})
+    return Reply({**about(path, first.kind, first.sha, len(content)), "encoding": "base64", "content": text})
 
 
 def _list_reviews(call: Call) -> Reply:
@@ -455,7 +625,8 @@ def _list_reviews(call: Call) -> Reply:
 
 
 def _create_review(call: Call) -> Reply:
-    review = call.hub.create_review(call.repository, call.pull, call.user, call.body)
+    refused = {anchor for fault in call.faults for anchor in fault.anchors}
+    review = call.hub.create_review(call.repository, call.pull, call.user, call.body, refused=refused)
     return Reply(shapes.review(review, call.pull, call.repository, call.origin))
 
 
@@ -525,6 +696,111 @@ def _hook_error(field: str, message: str) -> Mapping[str, str]:
     return {"resource": "Hook", "code": "custom", "field": field, "message": message}
 
 
+def _hook(call: Call) -> Hook:
+    found = next((one for one in call.repository.hooks.values() if str(one.id) == call.path["hook"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return found
+
+
+def _get_hook(call: Call) -> Reply:
+    return Reply(shapes.hook(_hook(call), call.repository, call.origin))
+
+
+def _ping_hook(call: Call) -> Reply:
+    hook = _hook(call)
+    ping = hooks.delivery("ping", hooks.ping(call.repository, hook, call.origin), hook.secret)
+    return Reply(b"", 204, sends=((hook, ping),))
+
+
+def _kept(call: Call) -> list[hooks.Attempt]:
+    """The latest first."""
+    since_ns = call.hub.clock_ns() - _KEPT_NS
+    return [one for one in reversed(_hook(call).attempts) if one.at_ns >= since_ns]
+
+
+def _list_deliveries(call: Call) -> Reply:
+    """Pages go by a cursor, the last delivery seen, as new ones come in at the top."""
+    kept, status = _kept(call), call.query.get("status")
+    if status is not None:
+        kept = [one for one in kept if (200 <= one.status_code < 400) == (status == "success")]
+    cursor = call.query.get("cursor", "").removeprefix("v1_")
+    if cursor.isascii() and cursor.isdigit():
+        kept = [one for one in kept if one.id < int(cursor)]
+    size = min(call.number("per_page", PER_PAGE), MAX_PER_PAGE)
+    link = None
+    if len(kept) > size:
+        query = urlencode({**call.query, "cursor": f"v1_{kept[size - 1].id}"})
+        link = f'<{_address(call)}?{query}>; rel="next"'
+    return Reply([hooks.shown(one, call.repository) for one in kept[:size]], link=link)
+
+
+def _attempt(call: Call) -> hooks.Attempt:
+    found = next((one for one in _kept(call) if str(one.id) == call.path["delivery"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return found
+
+
+def _get_delivery(call: Call) -> Reply:
+    return Reply(hooks.shown_whole(_attempt(call), call.repository))
+
+
+def _redeliver(call: Call) -> Reply:
+    """The same bytes under the same GUID."""
+    return Reply({}, 202, sends=((_hook(call), replace(_attempt(call).sent, is_redelivery=True)),))
+
+
+def _app_only(call: Call) -> None:
+    if call.user != APP_USER:
+        raise Refused(403, "You must authenticate via a GitHub App.")
+
+
+def _check_run(call: Call) -> CheckRun:
+    found = next((one for one in call.repository.check_runs.values() if str(one.id) == call.path["run"]), None)
+    if found is None:
+        raise Refused(404, "Not Found")
+    return found
+
+
+def _create_check_run(call: Call) -> Reply:
+    _app_only(call)
+    run = call.hub.create_check_run(call.repository, call.body, shapes.utc(call.hub.clock_ns()))
+    return Reply(shapes.check_run(run, call.repository, call.origin), 201)
+
+
+def _update_check_run(call: Call) -> Reply:
+    _app_only(call)
+    run = _check_run(call)
+    call.hub.update_check_run(run, call.body, shapes.utc(call.hub.clock_ns()))
+    return Reply(shapes.check_run(run, call.repository, call.origin))
+
+
+def _get_check_run(call: Call) -> Reply:
+    return Reply(shapes.check_run(_check_run(call), call.repository, call.origin))
+
+
+def _list_annotations(call: Call) -> Reply:
+    run = _check_run(call)
+    return _listed(call, run.annotations, lambda one: shapes.annotation(one, run, call.repository, call.origin))
+
+
+def _list_check_runs(call: Call) -> Reply:
+    """Of one commit, the latest first; of those with one name only the latest, unless `filter` is all."""
+    served, sha = call.repository, call.commit(call.path["ref"])
+    name, status = call.query.get("check_name"), call.query.get("status")
+    found = [
+        one
+        for one in reversed(served.check_runs.values())
+        if one.head_sha == sha and name in {None, one.name} and status in {None, one.status}
+    ]
+    if call.query.get("filter") != "all":
+        found = list({one.name: one for one in reversed(found)}.values())[::-1]
+    window, link = _page(call, found)
+    shown = [shapes.check_run(one, served, call.origin) for one in found[window]]
+    return Reply({"total_count": len(found), "check_runs": shown}, link=link)
+
+
 def _show_visible(call: Call) -> Reply:
     return Reply(call.hub.visible())
 
@@ -546,6 +822,24 @@ def _set_latency(call: Call) -> Reply:
         raise Refused(422, "ms must be a number from 0 to 600000")
     call.hub.latency_ms = float(ms)
     return Reply({"ms": call.hub.latency_ms})
+
+
+def _show_faults(call: Call) -> Reply:
+    return Reply(call.hub.faults.listed())
+
+
+def _put_fault(call: Call) -> Reply:
+    """{"kind": "status", "status": 503, "count": 2}; see faults.py."""
+    try:
+        fault = faults.parse(call.body)
+    except ValueError as exc:
+        raise Refused(422, str(exc)) from exc
+    return Reply({"id": call.hub.faults.put(fault).id}, 201)
+
+
+def _clear_faults(call: Call) -> Reply:
+    call.hub.faults.clear()
+    return Reply(call.hub.faults.listed())
 
 
 def _open_pull(call: Call) -> Reply:
@@ -622,6 +916,16 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("GET", f"{_REPO}/installation", _get_installation, "jwt"),
     ("GET", f"{_REPO}/hooks", _list_hooks, "token"),
     ("POST", f"{_REPO}/hooks", _create_hook, "token"),
+    ("GET", f"{_REPO}/hooks/{{hook}}", _get_hook, "token"),
+    ("POST", f"{_REPO}/hooks/{{hook}}/pings", _ping_hook, "token"),
+    ("GET", f"{_REPO}/hooks/{{hook}}/deliveries", _list_deliveries, "token"),
+    ("GET", f"{_REPO}/hooks/{{hook}}/deliveries/{{delivery}}", _get_delivery, "token"),
+    ("POST", f"{_REPO}/hooks/{{hook}}/deliveries/{{delivery}}/attempts", _redeliver, "token"),
+    ("POST", f"{_REPO}/check-runs", _create_check_run, "token"),
+    ("GET", f"{_REPO}/check-runs/{{run}}", _get_check_run, "token"),
+    ("PATCH", f"{_REPO}/check-runs/{{run}}", _update_check_run, "token"),
+    ("GET", f"{_REPO}/check-runs/{{run}}/annotations", _list_annotations, "token"),
+    ("GET", f"{_REPO}/commits/{{ref}}/check-runs", _list_check_runs, "token"),
     ("GET", f"{_REPO}/commits/{{sha}}/pulls", _list_commit_pulls, "token"),
     ("GET", f"{_REPO}/commits/{{sha}}/comments", _list_commit_comments, "token"),
     ("POST", f"{_REPO}/commits/{{sha}}/comments", _create_commit_comment, "token"),
@@ -640,6 +944,9 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("GET", f"{CONTROL}visible", _show_visible, "none"),
     ("GET", f"{CONTROL}requests", _show_requests, "none"),
     ("POST", f"{CONTROL}latency", _set_latency, "none"),
+    ("GET", f"{CONTROL}faults", _show_faults, "none"),
+    ("POST", f"{CONTROL}faults", _put_fault, "none"),
+    ("DELETE", f"{CONTROL}faults", _clear_faults, "none"),
     ("POST", f"{CONTROL}pulls", _open_pull, "none"),
     ("POST", f"{CONTROL}refs", _move_branch, "none"),
 )

@@ -160,6 +160,11 @@ class Git:
                 self._diffs[key] = found
         return found
 
+    def raw_diff(self, base: str | None, head: str) -> bytes:
+        """`diff` as git writes it."""
+        words = (word.replace("--patch-with-raw", "--patch") for word in _DIFF if word != "-z")
+        return self.run(*words, "--full-index", base or self.empty_tree, head)
+
     def changes(self, sha: str) -> tuple[FileDiff, ...]:
         """What a commit changed against its first parent, as GitHub shows a commit, merges included."""
         parents = self.commit(sha).parents

@@ -5,14 +5,17 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentinelctl.errors import UsageError
+from sentinelctl.fakehub.checks import CheckRun, check_run
 from sentinelctl.fakehub.diff import FileDiff
+from sentinelctl.fakehub.faults import Faults
 from sentinelctl.fakehub.git import NULL_SHA, Git
+from sentinelctl.fakehub.limits import Limits
 from sentinelctl.fakehub.rules import (
     STATES,
     Placed,
@@ -23,6 +26,9 @@ from sentinelctl.fakehub.rules import (
     check_review,
     place,
 )
+
+if TYPE_CHECKING:
+    from sentinelctl.fakehub.hooks import Attempt
 
 OWNER = "local"
 INSTALLATION_ID = 1
@@ -105,8 +111,13 @@ class Hook:
     secret: str | None
     created_at_ns: int
     is_active: bool = True
-    last_code: int | None = None
-    """Status of the last delivery's answer; None before any, 0 when there was no answer."""
+    attempts: "deque[Attempt]" = field(default_factory=lambda: deque(maxlen=1_000))
+    """The last deliveries that were made, the latest last."""
+
+    @property
+    def last_code(self) -> int | None:
+        """Status of the last delivery's answer; None before any, 0 when there was no answer."""
+        return self.attempts[-1].status_code if self.attempts else None
 
     def takes(self, event: str) -> bool:
         return self.is_active and (event == "ping" or "*" in self.events or event in self.events)
@@ -124,6 +135,7 @@ class Repository:
     pulls: dict[int, Pull] = field(default_factory=dict)
     comments: list[CommitComment] = field(default_factory=list)
     hooks: dict[int, Hook] = field(default_factory=dict)
+    check_runs: dict[int, CheckRun] = field(default_factory=dict)
 
     @property
     def full_name(self) -> str:
@@ -163,12 +175,14 @@ class FakeHub:
         token: str | None = None,
         app_public_key: str | None = None,
         latency_ms: float = 0.0,
+        has_limits: bool = False,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`copies` repository ids are served over each git repository: name, name-2, …
 
         `token` is the personal token that answers need; without one every request is let in. `app_public_key` (PEM)
         verifies an App's JWT; without one a well-formed JWT passes. `latency_ms` is spent before each API answer.
+        `has_limits` refuses what is above GitHub's rate limits; they are counted in any case.
         UsageError when a path is no git repository or has no commits.
         """
         if not repositories or copies < 1:
@@ -180,6 +194,8 @@ class FakeHub:
         self.requests: deque[Request] = deque(maxlen=10_000)
         self.app_public_key = app_public_key
         self.clock_ns = clock_ns
+        self.faults = Faults(lambda: clock_ns() / 10**9)
+        self.limits = Limits(is_enforced=has_limits)
         self._token = token
         self._installation_tokens: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -283,8 +299,10 @@ class FakeHub:
                     moved.append(pull)
         return before, moved
 
-    def create_review(self, repository: Repository, pull: Pull, author: User, request: Any) -> Review:
-        """All of it or nothing: Refused where GitHub refuses."""
+    def create_review(
+        self, repository: Repository, pull: Pull, author: User, request: Any, *, refused: Collection[str] = ()
+    ) -> Review:
+        """All of it or nothing: Refused where GitHub refuses, and for `refused` anchors (path:line)."""
         check_review(request)
         commit_id = self._commit_of(repository, pull, request.get("commit_id"))
         files = {file.path: file for file in repository.pull_files(pull, commit_id)}
@@ -292,6 +310,8 @@ class FakeHub:
         errors: list[str] = []
         for comment in request.get("comments") or []:
             found = place(comment, files)
+            if f"{comment['path']}:{comment['line']}" in refused:
+                found = Unplaced((("line", "must be part of the diff"),))
             if isinstance(found, Unplaced):
                 errors.append(found.sentence())
             else:
@@ -328,6 +348,27 @@ class FakeHub:
             repository.comments.append(comment)
             self._visible.append((repository, None, comment))
         return comment
+
+    def create_check_run(self, repository: Repository, request: Any, now: str) -> CheckRun:
+        """now: as GitHub writes times. Refused with 422 where GitHub refuses, and for a commit that is not there."""
+        check_run(request, is_new=True)
+        sha = repository.resolve(request["head_sha"])
+        if sha is None or sha != request["head_sha"]:
+            raise Refused(422, f"No commit found for SHA: {request['head_sha']}")
+        with self._lock:
+            run = CheckRun(self._next_id(), sha, request["name"], now)
+            run.update(request, now)
+            repository.check_runs[run.id] = run
+        return run
+
+    def update_check_run(self, run: CheckRun, request: Any, now: str) -> None:
+        check_run(request, is_new=False)
+        with self._lock:
+            run.update(request, now)
+
+    def next_id(self) -> int:
+        with self._lock:
+            return self._next_id()
 
     def add_hook(self, repository: Repository, url: str, events: Sequence[str], secret: str | None) -> Hook:
         with self._lock:

@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -10,10 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sentinelctl.errors import PreflightError, UsageError
-from sentinelctl.fakehub.app import create_app
+from sentinelctl.fakehub.app import ABORT, create_app
 from sentinelctl.fakehub.hub import FakeHub
+
+
+class _Protocol(HttpToolsProtocol):
+    """Tells the app how to reset its connection, which ASGI has no word for."""
+
+    def on_headers_complete(self) -> None:
+        self.scope["extensions"] = {ABORT: {"abort": self._reset}}
+        super().on_headers_complete()
+
+    def _reset(self) -> None:
+        # Closing with a linger of 0 s sends RST where a plain close would end the stream in good order.
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -36,7 +51,12 @@ async def serve(
         shown = f"[{host}]" if ":" in host else host
         hub.base_url = f"http://{shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
-            create_app(hub), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+            create_app(hub),
+            http=_Protocol,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
         )
         server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listener]))

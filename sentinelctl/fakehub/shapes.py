@@ -1,14 +1,82 @@
 """GitHub's JSON for what a fakehub holds: the fields that clients read, under their names."""
 
 import base64
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sentinelctl.fakehub.checks import CheckRun
 from sentinelctl.fakehub.diff import FileDiff, hunk_text
 from sentinelctl.fakehub.git import Commit, Person
-from sentinelctl.fakehub.hub import HUMAN, Comment, CommitComment, Hook, Pull, Repository, Review, User
+from sentinelctl.fakehub.hub import (
+    APP_ID,
+    HUMAN,
+    INSTALLATION_ID,
+    Comment,
+    CommitComment,
+    Hook,
+    Pull,
+    Repository,
+    Review,
+    User,
+)
 
 Json = dict[str, Any]
+
+APP_SLUG = "sentinel-app"
+APP_EVENTS = ("pull_request", "push")
+PERMISSIONS = {"checks": "write", "contents": "write", "metadata": "read", "pull_requests": "write"}
+
+# What GitHub appends to a repository's address under <name>_url.
+_REPOSITORY_URLS = {
+    "archive": "{archive_format}{/ref}",
+    "assignees": "assignees{/user}",
+    "blobs": "git/blobs{/sha}",
+    "branches": "branches{/branch}",
+    "collaborators": "collaborators{/collaborator}",
+    "comments": "comments{/number}",
+    "commits": "commits{/sha}",
+    "compare": "compare/{base}...{head}",
+    "contents": "contents/{+path}",
+    "contributors": "contributors",
+    "deployments": "deployments",
+    "downloads": "downloads",
+    "events": "events",
+    "forks": "forks",
+    "git_commits": "git/commits{/sha}",
+    "git_refs": "git/refs{/sha}",
+    "git_tags": "git/tags{/sha}",
+    "hooks": "hooks",
+    "issue_comment": "issues/comments{/number}",
+    "issue_events": "issues/events{/number}",
+    "issues": "issues{/number}",
+    "keys": "keys{/key_id}",
+    "labels": "labels{/name}",
+    "languages": "languages",
+    "merges": "merges",
+    "milestones": "milestones{/number}",
+    "notifications": "notifications{?since,all,participating}",
+    "pulls": "pulls{/number}",
+    "releases": "releases{/id}",
+    "stargazers": "stargazers",
+    "statuses": "statuses/{sha}",
+    "subscribers": "subscribers",
+    "subscription": "subscription",
+    "tags": "tags",
+    "teams": "teams",
+    "trees": "git/trees{/sha}",
+}
+_USER_URLS = {
+    "events": "events{/privacy}",
+    "followers": "followers",
+    "following": "following{/other_user}",
+    "gists": "gists{/gist_id}",
+    "organizations": "orgs",
+    "received_events": "received_events",
+    "repos": "repos",
+    "starred": "starred{/owner}{/repo}",
+    "subscriptions": "subscriptions",
+}
 
 
 def utc(at_ns: int) -> str:
@@ -20,40 +88,76 @@ def node_id(kind: str, number: int) -> str:
 
 
 def user(one: User, base_url: str) -> Json:
+    url = f"{base_url}/users/{one.login}"
     return {
         "login": one.login,
         "id": one.id,
         "node_id": node_id("U", one.id),
-        "url": f"{base_url}/users/{one.login}",
+        "avatar_url": f"{base_url}/avatars/u/{one.id}",
+        "gravatar_id": "",
+        "url": url,
         "html_url": f"{base_url}/{one.login}",
+        **{f"{name}_url": f"{url}/{rest}" for name, rest in _USER_URLS.items()},
         "type": one.type,
         "site_admin": False,
+        "user_view_type": "public",
+    }
+
+
+def user_details(one: User, base_url: str) -> Json:
+    """As the user itself is shown, which a list does not."""
+    return {
+        **user(one, base_url),
+        **dict.fromkeys(("name", "company", "location", "email", "hireable", "bio", "twitter_username")),
+        "blog": "",
+        **dict.fromkeys(("public_repos", "public_gists", "followers", "following"), 0),
+        "created_at": utc(0),
+        "updated_at": utc(0),
     }
 
 
 def repository(one: Repository, base_url: str) -> Json:
-    url = f"{base_url}/repos/{one.full_name}"
+    url, html_url = f"{base_url}/repos/{one.full_name}", f"{base_url}/{one.full_name}"
     return {
         "id": one.id,
         "node_id": node_id("R", one.id),
         "name": one.name,
         "full_name": one.full_name,
         "private": False,
-        "owner": {**user(HUMAN, base_url), "name": HUMAN.login},
-        "html_url": f"{base_url}/{one.full_name}",
+        "owner": user(HUMAN, base_url),
+        "html_url": html_url,
         "description": None,
         "fork": False,
         "url": url,
-        "commits_url": f"{url}/commits{{/sha}}",
-        "compare_url": f"{url}/compare/{{base}}...{{head}}",
-        "contents_url": f"{url}/contents/{{+path}}",
-        "pulls_url": f"{url}/pulls{{/number}}",
-        "hooks_url": f"{url}/hooks",
+        **{f"{name}_url": f"{url}/{rest}".replace("/{/", "{/") for name, rest in _REPOSITORY_URLS.items()},
+        "git_url": f"git:{html_url.partition(':')[2]}.git",
+        "ssh_url": f"git@fakehub.invalid:{one.full_name}.git",
+        "clone_url": f"{html_url}.git",
+        "svn_url": html_url,
+        **dict.fromkeys(("mirror_url", "homepage", "language", "license")),
+        **dict.fromkeys(("size", "stargazers_count", "watchers_count", "forks_count", "open_issues_count"), 0),
+        **dict.fromkeys(("forks", "open_issues", "watchers"), 0),
+        **dict.fromkeys(("has_issues", "has_projects", "has_wiki", "has_pages", "has_downloads"), False),
+        "has_discussions": False,
+        "has_pull_requests": True,
+        "pull_request_creation_policy": "all",
         "default_branch": one.git.default_branch,
         "visibility": "public",
         "archived": False,
         "disabled": False,
+        "allow_forking": True,
+        "is_template": False,
+        "web_commit_signoff_required": False,
+        "topics": [],
+        "created_at": utc(0),
+        "updated_at": utc(0),
+        "pushed_at": utc(0),
     }
+
+
+def repository_details(one: Repository, base_url: str) -> Json:
+    """As the repository itself is shown, which a list does not."""
+    return {**repository(one, base_url), "network_count": 0, "subscribers_count": 0}
 
 
 def commit(one: Commit, served: Repository, base_url: str) -> Json:
@@ -69,7 +173,11 @@ def commit(one: Commit, served: Repository, base_url: str) -> Json:
             "tree": {"sha": one.tree, "url": f"{base_url}/repos/{served.full_name}/git/trees/{one.tree}"},
             "url": f"{base_url}/repos/{served.full_name}/git/commits/{one.sha}",
             "comment_count": sum(comment.commit_id == one.sha for comment in served.comments),
-            "verification": {"verified": False, "reason": "unsigned", "signature": None, "payload": None},
+            "verification": {
+                "verified": False,
+                "reason": "unsigned",
+                **dict.fromkeys(("signature", "payload", "verified_at")),
+            },
         },
         "url": url,
         "html_url": f"{html_url}{one.sha}",
@@ -110,6 +218,8 @@ def pull(one: Pull, served: Repository, base_url: str) -> Json:
     """As a list shows it; `pull_details` adds what a single pull request shows."""
     url = f"{base_url}/repos/{served.full_name}/pulls/{one.number}"
     html_url = f"{base_url}/{served.full_name}/pull/{one.number}"
+    issue_url = f"{base_url}/repos/{served.full_name}/issues/{one.number}"
+    statuses_url = f"{base_url}/repos/{served.full_name}/statuses/{one.head_sha}"
     repo, owner = repository(served, base_url), user(HUMAN, base_url)
     sides = {
         name: {"label": f"{HUMAN.login}:{ref}", "ref": ref, "sha": sha, "user": owner, "repo": repo}
@@ -121,6 +231,7 @@ def pull(one: Pull, served: Repository, base_url: str) -> Json:
         "number": one.number,
         "state": one.state,
         "locked": False,
+        "active_lock_reason": None,
         "title": one.title,
         "body": None,
         "user": owner,
@@ -129,7 +240,11 @@ def pull(one: Pull, served: Repository, base_url: str) -> Json:
         "diff_url": f"{html_url}.diff",
         "patch_url": f"{html_url}.patch",
         "commits_url": f"{url}/commits",
+        "issue_url": issue_url,
         "review_comments_url": f"{url}/comments",
+        "review_comment_url": f"{url}/comments{{/number}}",
+        "comments_url": f"{issue_url}/comments",
+        "statuses_url": statuses_url,
         "draft": one.is_draft,
         **sides,
         "created_at": utc(one.created_at_ns),
@@ -137,11 +252,27 @@ def pull(one: Pull, served: Repository, base_url: str) -> Json:
         "closed_at": None,
         "merged_at": None,
         "merge_commit_sha": None,
+        "assignee": None,
         "assignees": [],
         "requested_reviewers": [],
+        "requested_teams": [],
+        "milestone": None,
+        "auto_merge": None,
         "labels": [],
         "author_association": "OWNER",
-        "_links": {"self": {"href": url}, "html": {"href": html_url}},
+        "_links": {
+            name: {"href": href}
+            for name, href in {
+                "self": url,
+                "html": html_url,
+                "issue": issue_url,
+                "comments": f"{issue_url}/comments",
+                "review_comments": f"{url}/comments",
+                "review_comment": f"{url}/comments{{/number}}",
+                "commits": f"{url}/commits",
+                "statuses": statuses_url,
+            }.items()
+        },
     }
 
 
@@ -150,6 +281,9 @@ def pull_details(one: Pull, served: Repository, base_url: str) -> Json:
     return {
         **pull(one, served, base_url),
         "merged": False,
+        "merged_by": None,
+        "maintainer_can_modify": False,
+        "rebaseable": True,
         "mergeable": True,
         "mergeable_state": "clean",
         "comments": 0,
@@ -249,9 +383,98 @@ def hook(one: Hook, served: Repository, base_url: str) -> Json:
         "created_at": utc(one.created_at_ns),
         "updated_at": utc(one.created_at_ns),
         "url": url,
+        "test_url": f"{url}/test",
         "ping_url": f"{url}/pings",
         "deliveries_url": f"{url}/deliveries",
         "last_response": {"code": one.last_code or None, "status": status, "message": None},
+    }
+
+
+def app(base_url: str) -> Json:
+    return {
+        "id": APP_ID,
+        "slug": APP_SLUG,
+        "node_id": node_id("A", APP_ID),
+        "owner": user(HUMAN, base_url),
+        "name": APP_SLUG,
+        "description": None,
+        "external_url": base_url,
+        "html_url": f"{base_url}/apps/{APP_SLUG}",
+        "created_at": utc(0),
+        "updated_at": utc(0),
+        "permissions": PERMISSIONS,
+        "events": list(APP_EVENTS),
+    }
+
+
+def installation(served: Repository, base_url: str) -> Json:
+    return {
+        "id": INSTALLATION_ID,
+        "account": user(HUMAN, base_url),
+        "app_id": APP_ID,
+        "app_slug": APP_SLUG,
+        "target_id": HUMAN.id,
+        "target_type": "User",
+        "repository_selection": "all",
+        "permissions": PERMISSIONS,
+        "events": list(APP_EVENTS),
+        "single_file_name": None,
+        "html_url": f"{base_url}/{served.full_name}/settings/installations/{INSTALLATION_ID}",
+        "access_tokens_url": f"{base_url}/app/installations/{INSTALLATION_ID}/access_tokens",
+        "repositories_url": f"{base_url}/installation/repositories",
+        "created_at": utc(0),
+        "updated_at": utc(0),
+        "suspended_by": None,
+        "suspended_at": None,
+    }
+
+
+def check_run(one: CheckRun, served: Repository, base_url: str) -> Json:
+    url = f"{base_url}/repos/{served.full_name}/check-runs/{one.id}"
+    html_url = f"{base_url}/{served.full_name}/runs/{one.id}"
+    repo_url = f"{base_url}/repos/{served.full_name}"
+    pulls = [pull for pull in served.pulls.values() if pull.head_sha == one.head_sha]
+    repo = {"id": served.id, "url": repo_url, "name": served.name}
+    return {
+        "id": one.id,
+        "node_id": node_id("CR", one.id),
+        "head_sha": one.head_sha,
+        "external_id": one.external_id,
+        "name": one.name,
+        "url": url,
+        "html_url": html_url,
+        "details_url": one.details_url or html_url,
+        "status": one.status,
+        "conclusion": one.conclusion,
+        "started_at": one.started_at,
+        "completed_at": one.completed_at,
+        "output": {
+            "title": one.title,
+            "summary": one.summary,
+            "text": one.text,
+            "annotations_count": len(one.annotations),
+            "annotations_url": f"{url}/annotations",
+        },
+        "check_suite": {"id": one.id},
+        "app": app(base_url),
+        "pull_requests": [
+            {
+                "id": pull.id,
+                "number": pull.number,
+                "url": f"{repo_url}/pulls/{pull.number}",
+                "head": {"ref": pull.head_ref, "sha": pull.head_sha, "repo": repo},
+                "base": {"ref": pull.base_ref, "sha": pull.base_sha, "repo": repo},
+            }
+            for pull in pulls
+        ],
+    }
+
+
+def annotation(one: Mapping[str, Any], of: CheckRun, served: Repository, base_url: str) -> Json:
+    return {
+        **dict.fromkeys(("start_column", "end_column", "title", "raw_details")),
+        **one,
+        "blob_href": f"{base_url}/{served.full_name}/blob/{of.head_sha}/{one['path']}",
     }
 
 

@@ -143,7 +143,7 @@ class GitHub:
             lambda: Pace(per_min=settings.writes_per_min, per_h=settings.writes_per_h, burst=settings.write_burst)
         )
         self._limited_until: dict[int, float] = {}
-        self._strikes: defaultdict[int, int] = defaultdict(int)
+        self._strikes: defaultdict[tuple[int, bool], int] = defaultdict(int)
 
     async def __aenter__(self) -> Self:
         return self
@@ -345,17 +345,20 @@ class GitHub:
     def _judge(self, response: httpx2.Response, account: int) -> None:
         """Returns when the answer is a success or a 304; else raises what it means."""
         status = response.status_code
+        # Apart for reads and writes: a read that passes does not end a limit on content, nor its ever longer waits.
+        strikes = (account, response.request.method == "GET")
         if response.is_success or status == 304:
-            self._strikes[account] = 0
+            self._strikes[strikes] = 0
             return
         message, errors = _complaint(response)
         what = f"{response.request.method} {response.request.url.path}: {status} {message}".rstrip()
         wait_s = limit_wait_s(
-            status, response.headers, message, now=self._clock(), strikes=min(self._strikes[account], 10)
+            status, response.headers, message, now=self._clock(), strikes=min(self._strikes[strikes], 10)
         )
         if wait_s is not None:
-            self._strikes[account] += 1
+            self._strikes[strikes] += 1
             self._limited_until[account] = self._monotonic() + wait_s
+            self._paces[account].rest(self._limited_until[account])
             raise GitHubLimited(f"{what}; waiting {wait_s:.0f} s", retry_after_s=wait_s)
         if status == 401:
             raise GitHubUnavailable(

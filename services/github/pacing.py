@@ -6,13 +6,18 @@ from collections.abc import Mapping
 SECONDARY_WAIT_S = 60.0
 """GitHub's own advice when a limit names no time: at least a minute, then longer each time."""
 MAX_WAIT_S = 3600.0
+WRITE_GAP_S = 1.0
+"""GitHub's own advice for many writes in a row."""
 
 
 class Pace:
-    """Content writes of one account: `burst` at once after a quiet time, never more than the two windows allow."""
+    """Content writes of one account: `burst` at once after a quiet time, then WRITE_GAP_S apart.
+
+    Never more than the two windows allow.
+    """
 
     def __init__(self, *, per_min: float, per_h: float, burst: int) -> None:
-        self._rate_per_s = per_min / 60
+        self._rate_per_s = min(per_min / 60, 1 / WRITE_GAP_S)
         self._burst = burst
         self._tokens = float(burst)
         self._refilled_at: float | None = None
@@ -33,6 +38,10 @@ class Pace:
         self._tokens, self._refilled_at = self._tokens_at(now) - 1, now
         for sent, _ in self._windows:
             sent.append(now)
+
+    def rest(self, now: float) -> None:
+        """After GitHub limited us: no burst until there was a quiet time again."""
+        self._tokens, self._refilled_at = min(0.0, self._tokens_at(now)), now
 
     def _tokens_at(self, now: float) -> float:
         quiet_s = now - (now if self._refilled_at is None else self._refilled_at)

@@ -109,6 +109,10 @@ class PostedComment(Answer):
     html_url: str = ""
 
 
+Anchor = tuple[str, int, str]
+"""path, line, side: where a comment of a review sits."""
+
+
 @dataclass(frozen=True, slots=True)
 class InlineComment:
     """A comment of a review; `side` RIGHT counts lines in the new file, LEFT in the old one."""
@@ -117,3 +121,7 @@ class InlineComment:
     line: int
     side: Literal["LEFT", "RIGHT"]
     body: str
+
+    @property
+    def anchor(self) -> Anchor:
+        return (self.path, self.line, self.side)

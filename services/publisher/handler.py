@@ -15,6 +15,8 @@ from services.claims.base import Claim, Claims
 from services.contract import Outcome
 from services.errors import ClaimsUnavailable, Deferred, Poison, Retryable
 from services.github.types import (
+    Anchor,
+    ChangedFile,
     GitHubLimited,
     GitHubRejected,
     GitHubUnavailable,
@@ -24,6 +26,7 @@ from services.github.types import (
     PullRequest,
     Repo,
 )
+from services.publisher.anchors import outside, parts
 from services.publisher.key import marker, review_key
 from services.publisher.review import Posting, compose
 from services.settings import ClaimsSettings, PublisherSettings
@@ -56,6 +59,8 @@ class GitHub(Protocol):
     async def create_review(
         self, repo: Repo, number: int, *, commit_sha: str, body: str, comments: Sequence[InlineComment] = ()
     ) -> PostedReview: ...
+
+    async def pull_files(self, repo: Repo, number: int) -> tuple[ChangedFile, ...]: ...
 
     async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]: ...
 
@@ -174,8 +179,33 @@ class Handler:
             raise _Superseded(f"the head moved on to {pull.head_sha}")
 
     async def _post(self, ready: ReviewReady, unit: _Unit) -> Posting:
-        """Raises GitHubLimited, Poison or _Superseded when nothing was posted; anything else leaves that open."""
-        posting = compose(ready, self._settings, unit.key, is_anchored=unit.number is not None)
+        """Raises GitHubLimited, Poison or _Superseded when nothing was posted; anything else leaves that open.
+
+        One bad anchor fails the whole review, unnamed. It goes into the body, and the others keep their lines: what the
+        diff of now does not show is left out first, then a part at a time, then all. Only what is taken is ever seen.
+        """
+        posting = self._composed(ready, unit, frozenset())
+        refused = await self._refused(unit, posting)
+        if refused is None:
+            return posting
+        log.warning("review.anchors_refused", delivery_id=unit.delivery_id, error=str(refused), errors=refused.errors)
+        anchors = [comment.anchor for comment in posting.comments]
+        out = outside(anchors, await self._files(unit))
+        left = [anchor for anchor in anchors if anchor not in out]
+        tries = [out] if out and left else []
+        for refusals in dict.fromkeys((*tries, *(out | part for part in parts(left)), frozenset(anchors))):
+            posting = self._composed(ready, unit, refusals)
+            refused = await self._refused(unit, posting)
+            if refused is None:
+                return posting
+        raise refused
+
+    def _composed(self, ready: ReviewReady, unit: _Unit, refused: frozenset[Anchor]) -> Posting:
+        is_anchored = unit.number is not None
+        return compose(ready, self._settings, unit.key, is_anchored=is_anchored, refused=refused)
+
+    async def _refused(self, unit: _Unit, posting: Posting) -> GitHubRejected | None:
+        """None once it is posted; GitHub's refusal where that may be for its anchors. Raises as `_post` does."""
         try:
             await self._send(unit, posting)
         except GitHubRejected as exc:
@@ -183,10 +213,17 @@ class Handler:
                 raise _Superseded(f"GitHub no longer takes comments on this commit: {exc}") from exc
             if exc.status != 422 or not posting.comments:
                 raise
-            log.warning("review.anchors_refused", delivery_id=unit.delivery_id, error=str(exc), errors=exc.errors)
-            posting = compose(ready, self._settings, unit.key, is_anchored=False)
-            await self._send(unit, posting)
-        return posting
+            return exc
+        return None
+
+    async def _files(self, unit: _Unit) -> tuple[ChangedFile, ...]:
+        """Read after a refusal, so nothing is posted where they cannot be had, and the claim is given back."""
+        if unit.number is None:
+            return ()
+        try:
+            return await self._github.pull_files(unit.repo, unit.number)
+        except GitHubUnavailable as exc:
+            raise GitHubLimited(str(exc), retry_after_s=exc.retry_after_s) from exc
 
     async def _send(self, unit: _Unit, posting: Posting) -> None:
         try:

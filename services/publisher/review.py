@@ -1,6 +1,6 @@
 """What to post for one head: pure, from findings to the bodies GitHub shows."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal, cast
@@ -9,7 +9,7 @@ from sentinel.v1.events_pb2 import Coverage, ReviewReady
 from sentinel.v1.inference_pb2 import Finding, Model
 
 from services.contract import SEVERITIES
-from services.github.types import InlineComment
+from services.github.types import Anchor, InlineComment
 from services.publisher.key import marker
 from services.publisher.markdown import clip, code, escape, prose
 from services.settings import PublisherSettings
@@ -30,22 +30,35 @@ class Posting:
     severities: tuple[str, ...]
 
 
-def compose(ready: ReviewReady, settings: PublisherSettings, key: str, *, is_anchored: bool) -> Posting:
+def compose(
+    ready: ReviewReady,
+    settings: PublisherSettings,
+    key: str,
+    *,
+    is_anchored: bool,
+    refused: Collection[Anchor] = (),
+) -> Posting:
     """The `max_comments` most severe findings stand on their lines, or in the body where lines cannot be had.
 
-    is_anchored: False for a commit comment, and for a pull request whose lines GitHub refused.
+    is_anchored: False for a commit comment. refused: anchors of the pull request that GitHub does not take.
     """
     shown = sorted((f for f in ready.findings if f.is_shown and f.confidence >= settings.min_confidence), key=_rank)
     first = [f for f in shown if _severity(f) >= SEVERITIES.index(settings.min_severity) and _has_line(f)]
     first = first[: settings.max_comments]
     rest = [f for f in shown if not any(f is chosen for chosen in first)]
-    on_lines, in_body = (first, []) if is_anchored else ([], first)
+    on_lines = [f for f in first if is_anchored and (f.path, f.line, f.side) not in refused]
+    in_body = [f for f in first if not any(f is placed for placed in on_lines)]
 
     head = [_coverage(ready.coverage)]
     if shown or ready.coverage.hunks_reviewed:
-        head.append(_count(len(shown), len(on_lines), len(rest)))
+        head.append(_count(len(shown), len(on_lines), len(in_body) + len(rest)))
     if in_body and ready.event.HasField("pull_request"):
-        head.append("GitHub did not take the comments on these lines, so they stand here.")
+        these = (
+            "the comment on this line, so it stands"
+            if len(in_body) == 1
+            else "the comments on these lines, so they stand"
+        )
+        head.append(f"GitHub did not take {these} here.")
     tail = [f"<sub>{_model(ready.model)}</sub>", marker(key)]
 
     room = MAX_BODY_BYTES - _size("\n\n".join(head + tail)) - _FRAME_BYTES

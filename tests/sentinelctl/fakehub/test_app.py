@@ -36,7 +36,11 @@ async def test_a_pull_request_has_the_fields_that_clients_read(
         "ref": "main",
         "sha": shop.git("rev-parse", "HEAD~1"),
         "user": shown["user"],
-        "repo": (await client.get(REPO)).json(),
+        "repo": {
+            name: value
+            for name, value in (await client.get(REPO)).json().items()
+            if name not in {"network_count", "subscribers_count"}
+        },
     }
     assert shown["head"]["repo"]["id"] == 700_000_001
     assert (shown["commits"], shown["changed_files"]) == (1, 9)
@@ -62,7 +66,9 @@ async def test_links_lead_back_to_the_address_the_client_used(hub: FakeHub, pull
     transport = httpx2.ASGITransport(create_app(hub))
     async with httpx2.AsyncClient(transport=transport, base_url="http://localhost:8080") as client:
         answer = await client.get(f"{REPO}/pulls/1/files?per_page=2")
-    assert answer.links["next"]["url"] == f"http://localhost:8080{REPO}/pulls/1/files?per_page=2&page=2"
+    assert answer.links["next"]["url"] == (
+        "http://localhost:8080/repositories/700000001/pulls/1/files?per_page=2&page=2"
+    )
 
 
 async def test_a_page_has_thirty_files_unless_asked_and_a_hundred_at_most(tmp_path: Path) -> None:
@@ -79,6 +85,35 @@ async def test_a_page_has_thirty_files_unless_asked_and_a_hundred_at_most(tmp_pa
         assert hundred.links["last"]["url"].endswith("per_page=1000&page=30")
         compared = (await client.get("/repos/local/wide/compare/main~1...main")).json()
         assert len(compared["files"]) == 300
+
+
+async def test_a_pull_request_is_shown_as_a_diff(client: httpx2.AsyncClient, pull: Pull) -> None:
+    answer = await client.get(f"{REPO}/pulls/1", headers={"Accept": "application/vnd.github.diff"})
+    assert answer.status_code == 200
+    assert "diff --git a/two_hunks.py b/two_hunks.py\n" in answer.text
+    assert "+line 3, changed\n" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("files", "lines_each", "status", "words"),
+    [(300, 1, 200, ""), (301, 1, 406, "files (300)"), (1, 20_001, 406, "lines (20000)")],
+)
+async def test_a_diff_above_githubs_limits_is_406_and_its_files_are_still_listed(
+    tmp_path: Path, files: int, lines_each: int, status: int, words: str
+) -> None:
+    shop = new_workshop(tmp_path / "many")
+    shop.commit("first")
+    shop.commit("second", {f"{number:03}.txt": b"x\n" * lines_each for number in range(files)})
+    hub = FakeHub([shop.path])
+    hub.create_pull(hub.repositories[0], base="HEAD~1", head="HEAD")
+    async with _client(hub) as client:
+        url = "/repos/local/many/pulls/1"
+        answer = await client.get(url, headers={"Accept": "application/vnd.github.v3.diff"})
+        assert answer.status_code == status
+        if words:
+            assert words in answer.json()["message"]
+            assert answer.json()["errors"][0]["code"] == "too_large"
+        assert (await client.get(f"{url}/files")).status_code == 200
 
 
 async def test_a_patch_is_absent_for_binary_and_mode_changes(client: httpx2.AsyncClient, pull: Pull) -> None:

@@ -20,6 +20,13 @@ def test_the_command_serves_until_it_is_interrupted(shop: Workshop) -> None:
         with httpx2.Client(trust_env=False) as client:
             assert client.get(url).status_code == 401
             assert client.get(url, headers={"Authorization": "Bearer s3cret"}).json()["full_name"] == "local/sample-2"
+        ill = ["--fault", "status,status=410,path=*/sample,count=5"]
+        putting = subprocess.run(
+            [*command[:5], "--at", document["url"], *ill], capture_output=True, text=True, check=True, env=environment
+        )
+        assert [one["kind"] for one in json.loads(putting.stdout)["faults"]] == ["status"]
+        with httpx2.Client(trust_env=False) as client:
+            assert client.get(f"{document['url']}/repos/local/sample").status_code == 410
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert "s3cret" not in json.dumps(document)
@@ -30,3 +37,10 @@ def test_a_webhook_that_is_no_address_is_refused(shop: Workshop) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=shop.path.parent)
     assert done.returncode == 2
     assert "http(s)://HOST:PORT/webhook" in done.stderr
+
+
+def test_a_fault_that_cannot_be_is_a_usage_error(shop: Workshop) -> None:
+    command = [sys.executable, "-m", "sentinelctl", "fakehub", "--repo", str(shop.path), "--fault", "flood"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 2
+    assert "--fault: kind" in done.stderr

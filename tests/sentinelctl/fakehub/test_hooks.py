@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from sentinelctl.fakehub import hooks
+from sentinelctl.fakehub.app import create_app
 from sentinelctl.fakehub.git import NULL_SHA
 from sentinelctl.fakehub.hub import FakeHub, Repository
 
@@ -163,3 +164,43 @@ async def test_hooks_are_sent_the_pushes_and_pull_requests_made_here(
     ]
     assert told[1][1]["ref"] == "refs/heads/topic"
     assert told[2][1]["before"] == told[1][1]["before"] == told[0][1]["pull_request"]["head"]["sha"]
+
+
+async def test_a_failed_delivery_is_listed_and_sent_again_under_its_guid(
+    hub: FakeHub, served: Repository, client: httpx2.AsyncClient, receiver: Receiver
+) -> None:
+    hook = hub.add_hook(served, receiver.url, ("push",), "s3cret")
+    url = f"/repos/local/sample/hooks/{hook.id}/deliveries"
+    hook.url = "http://127.0.0.1:9/"
+    await client.post("/_fakehub/refs", json={"repository": served.full_name, "branch": "main", "after": "main"})
+    (failed,) = (await client.get(f"{url}?status=failure")).json()
+    assert (failed["event"], failed["status_code"], failed["redelivery"]) == ("push", 0, False)
+    hook.url = receiver.url
+    assert (await client.post(f"{url}/{failed['id']}/attempts")).status_code == 202
+    again, first = (await client.get(url)).json()
+    assert first == failed
+    assert (again["guid"], again["status"], again["redelivery"]) == (failed["guid"], "OK", True)
+    whole = (await client.get(f"{url}/{again['id']}")).json()
+    assert whole["request"]["headers"]["X-GitHub-Delivery"] == failed["guid"]
+    ((headers, body),) = receiver.received
+    assert headers["X-GitHub-Delivery"] == failed["guid"]
+    assert json.loads(body) == whole["request"]["payload"]
+
+
+async def test_deliveries_are_paged_by_a_cursor_and_kept_three_days(shop: Workshop, receiver: Receiver) -> None:
+    now = [1_800_000_000]
+    hub = FakeHub([shop.path], clock_ns=lambda: now[0] * 10**9)
+    transport = httpx2.ASGITransport(create_app(hub))
+    async with httpx2.AsyncClient(transport=transport, base_url=hub.base_url) as client:
+        hook = hub.add_hook(hub.repositories[0], receiver.url, ("push",), None)
+        url = f"/repos/local/sample/hooks/{hook.id}"
+        for _ in range(3):
+            assert (await client.post(f"{url}/pings")).status_code == 204
+            now[0] += 86_400
+        newest = await client.get(f"{url}/deliveries?per_page=2")
+        oldest = await client.get(newest.links["next"]["url"])
+        assert [len(newest.json()), len(oldest.json())] == [2, 1]
+        assert "next" not in oldest.links
+        now[0] += 1
+        assert len((await client.get(f"{url}/deliveries")).json()) == 2
+        assert (await client.post(f"{url}/deliveries/{oldest.json()[0]['id']}/attempts")).status_code == 404

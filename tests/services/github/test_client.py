@@ -373,7 +373,7 @@ async def test_writes_beyond_the_burst_are_paced(connect: Connect, clock: Clock)
     github = connect(Forge(lambda _: ok(REVIEW)), write_burst=2)
     for _ in range(4):
         await github.create_review(REPO, 3, commit_sha="1" * 40, body="seen")
-    assert clock.slept == [pytest.approx(0.75), pytest.approx(0.75)]
+    assert clock.slept == [pytest.approx(1.0), pytest.approx(1.0)]
 
 
 async def test_a_long_wait_for_our_pace_puts_the_record_off(connect: Connect, clock: Clock) -> None:

@@ -11,13 +11,29 @@ def send(pace: Pace, now: float) -> float:
     return now
 
 
-def test_a_burst_goes_out_at_once_and_then_the_rate_holds() -> None:
+def test_a_burst_goes_out_at_once_and_then_one_write_a_second() -> None:
     pace = Pace(per_min=80, per_h=500, burst=20)
     sent: list[float] = []
     for _ in range(22):
         sent.append(send(pace, sent[-1] if sent else 0.0))
     assert sent[:20] == [0.0] * 20
-    assert sent[20:] == [pytest.approx(0.75), pytest.approx(1.5)]
+    assert sent[20:] == [pytest.approx(1.0), pytest.approx(2.0)]
+
+
+def test_a_rate_below_one_a_second_holds() -> None:
+    pace = Pace(per_min=30, per_h=500, burst=1)
+    assert [send(pace, 0.0), send(pace, 0.0)] == [0.0, pytest.approx(2.0)]
+
+
+def test_after_a_limit_there_is_no_burst_until_a_quiet_time() -> None:
+    pace = Pace(per_min=80, per_h=500, burst=20)
+    pace.take(0.0)
+    pace.rest(60.0)
+    sent = [60.0]
+    for _ in range(3):
+        sent.append(send(pace, sent[-1]))
+    assert sent == [60.0, pytest.approx(61.0), pytest.approx(62.0), pytest.approx(63.0)]
+    assert [send(pace, 90.0) for _ in range(20)] == [90.0] * 20
 
 
 def test_one_write_a_second_never_waits_for_the_first_minute() -> None:

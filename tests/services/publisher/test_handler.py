@@ -18,6 +18,7 @@ from services.claims.sqlite import SqliteClaims
 from services.contract import Topic
 from services.errors import ClaimsUnavailable, Deferred, Poison, Retryable
 from services.github.types import (
+    ChangedFile,
     GitHubLimited,
     GitHubNotFound,
     GitHubRejected,
@@ -66,6 +67,7 @@ class FakeGitHub:
         self.looks = 0
         self.looks_until_listed = 0
         self.hangs = False
+        self.files = (ChangedFile(filename="a.py", status="modified", patch="@@ -1 +1,2 @@\n a\n+b"),)
 
     @contextlib.contextmanager
     def stopwatch(self) -> Iterator[Stopwatch]:
@@ -79,6 +81,9 @@ class FakeGitHub:
 
     async def reviews(self, repo: Repo, number: int) -> tuple[PostedReview, ...]:
         return tuple(PostedReview(id=1, body=body) for body in self._listed())
+
+    async def pull_files(self, repo: Repo, number: int) -> tuple[ChangedFile, ...]:
+        return self.files
 
     async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]:
         return tuple(PostedComment(id=1, body=body) for body in self._listed())
@@ -446,13 +451,26 @@ async def test_a_post_that_outlasts_the_lease_is_cut_off_and_keeps_its_claim(wor
     assert (await world.status(pull_ready())).is_takeover
 
 
-async def test_refused_anchors_are_moved_into_the_body_and_posted_once(world: World):
+@pytest.mark.parametrize(("files", "refusals"), [((), 1), (None, 1)], ids=["no longer in the diff", "in the diff"])
+async def test_refused_anchors_are_moved_into_the_body_and_posted_once(world: World, files: Any, refusals: int):
     errors = ("Pull request review thread line must be part of the diff",)
-    world.github.faults = [(GitHubRejected("github_422", "422", status=422, errors=errors), False)]
+    world.github.files = world.github.files if files is None else files
+    world.github.faults = [(GitHubRejected("github_422", "422", status=422, errors=errors), False)] * refusals
     await world.publisher().handle(record(pull_ready()))
     ((body, comments),) = world.github.posted
     assert comments == ()
     assert "`a.py:2`" in body
+
+
+async def test_files_that_cannot_be_read_after_a_refusal_give_the_claim_back(world: World):
+    async def fail(repo: Repo, number: int) -> tuple[ChangedFile, ...]:
+        raise GitHubUnavailable("502")
+
+    world.github.pull_files = fail  # type: ignore[method-assign]
+    world.github.faults = [(GitHubRejected("github_422", "422", status=422), False)]
+    with pytest.raises(Deferred, match="502"):
+        await world.publisher().handle(record(pull_ready()))
+    assert (await world.status(pull_ready())).status == "granted"
 
 
 async def test_a_commit_that_left_the_pull_request_while_posting_is_superseded(world: World):
