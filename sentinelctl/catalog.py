@@ -34,7 +34,9 @@ _ROLES = {
     Role.INFERENCE: _Role(
         ("project", "inference"), {"grpc": "port", "metrics": "metrics_port"}, "metrics", publishes="grpc"
     ),
-    Role.EXTRACTOR: _Role(("project", "stream", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"),
+    Role.EXTRACTOR: _Role(
+        ("project", "stream", "claims", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"
+    ),
     Role.PUBLISHER: _Role(
         ("project", "stream", "claims", "github", "publisher"), {"metrics": "metrics_port"}, "metrics"
     ),
