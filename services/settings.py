@@ -62,7 +62,9 @@ class ClaimsSettings(Section):
     )
     ca_file: str = Field("", description="certificates that the Redis's own is checked against; empty: the system's")
     password: SecretStr = Field(SecretStr(""), description="password of the Redis")
-    lease_s: float = Field(60, gt=0, description="seconds after which an unconfirmed claim may be taken over")
+    lease_s: float = Field(
+        60, ge=10, description="seconds after which an unconfirmed claim may be taken over; a review takes up to 5"
+    )
     keep_days: float = Field(
         5,
         ge=4,

@@ -111,12 +111,12 @@ async def test_no_server_is_named_with_its_address_and_serves_once_it_is_there(s
 
 
 async def test_a_server_that_hangs_is_given_up_and_later_answers_are_not_mixed_up(server: RedisProcess):
-    async with opened(server.settings(), answer_s=0.2) as claims:
+    async with opened(server.settings(), answer_s=1.0) as claims:
         await claims.put_many({f"v{number}": str(number).encode() for number in range(40)}, keep_s=600)
         server.pause()
         answers = await asyncio.gather(*(claims.get(f"v{number}") for number in range(40)), return_exceptions=True)
         assert all(isinstance(answer, ClaimsUnavailable) for answer in answers)
-        assert "within 0.2 s" in str(answers[0]) or "imeout" in str(answers[0])
+        assert "no answer within 1 s" in str(answers[0])
         server.resume()
     async with opened(server.settings()) as claims:
         assert await claims.get_many([f"v{number}" for number in range(40)]) == [b"%d" % n for n in range(40)]
@@ -135,7 +135,7 @@ async def test_a_caller_that_gives_up_leaves_no_answer_to_the_next(server: Redis
 
 
 async def test_a_claim_that_a_hanging_server_took_after_all_is_held_and_then_a_takeover(server: RedisProcess):
-    async with opened(server.settings(), answer_s=0.2) as hasty, opened(server.settings()) as patient:
+    async with opened(server.settings(), answer_s=1.0) as hasty, opened(server.settings()) as patient:
         await hasty.claim("first", lease_s=600)
         server.pause()
         with pytest.raises(ClaimsUnavailable):

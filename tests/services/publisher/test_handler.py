@@ -216,7 +216,7 @@ class World:
             process.around(claims or self.claims),
             self.metrics,
             settings=PublisherSettings(),
-            claims_settings=ClaimsSettings(lease_s=lease_s),
+            claims_settings=ClaimsSettings().model_copy(update={"lease_s": lease_s}),
             clock=self.clock,
             sleep=self.clock.sleep,
         )
