@@ -131,9 +131,12 @@ class KeptReviewer:
         if model is None or not model.digest or len(reviewed.hunks) != sum(len(file.hunks) for file in files):
             return
         read = iter(reviewed.hunks)
+        found: dict[str, list[pb.Finding]] = {file.path: [] for file in files}
+        for finding in reviewed.findings:
+            found.setdefault(finding.path, []).append(finding)
         values: dict[str, bytes] = {}
         for file in files:
-            chunks = _chunks(file, [next(read) for _ in file.hunks], reviewed.findings, model.digest)
+            chunks = _chunks(file, [next(read) for _ in file.hunks], found[file.path], model.digest)
             values |= {head.key(file.path, index): encode(chunk) for index, chunk in enumerate(chunks)}
         await self._patiently("keep", self._claims.put_many(values, keep_s=self._keep_s))
 
@@ -175,10 +178,9 @@ def _chunks(
         chunks[index].skipped = hunk.skipped
         index += hunk.chunks
     for finding in findings:
-        if finding.path == file.path:
-            if not 0 <= finding.chunk_index < count:
-                return []
-            chunks[finding.chunk_index].findings.append(finding)
+        if not 0 <= finding.chunk_index < count:
+            return []
+        chunks[finding.chunk_index].findings.append(finding)
     return chunks
 
 
