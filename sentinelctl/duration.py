@@ -6,7 +6,7 @@ from typing import Final
 from sentinelctl.errors import UsageError
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_WRITTEN: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+_WRITTEN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd])")
 
 
 def seconds(text: str) -> float:
