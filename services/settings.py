@@ -110,8 +110,8 @@ class ExtractorSettings(Section):
     overflow_after_s: float = Field(
         5,
         gt=0,
-        description="seconds after its append in which an event's hunks must be reviewed by a direct call; what is "
-        "left then goes by diff-chunks",
+        description="seconds an event may wait in the log and for inference; hunks not reviewed by then go by "
+        "diff-chunks",
     )
 
 

@@ -20,7 +20,7 @@ from services.inference.reviewer import Malformed, Reviewed, Reviewer, numbered
 
 SERVICE: Final = "sentinel.v1.InferenceService"
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024  # several hunks of 20,000 lines
-DRAIN_S: Final = 12.0  # longest a call in progress may take once the server is told to stop
+DRAIN_S: Final = 10.0  # longest a call in progress may take once the server is told to stop
 
 log = structlog.get_logger(__name__)
 
