@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 from sentinelctl.duration import age
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
+from sentinelctl.log.reading import GroupLag, group_lags, looking
 from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.base import Usage
 from sentinelctl.state import Replica
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from sentinelctl.log.reading import GroupLag
 
 _MIB = 1024 * 1024
 _STYLES = {"ready": "green", "not-ready": "yellow", "draining": "yellow"}
@@ -65,11 +64,11 @@ class Overview:
     rows: Sequence[Row]
     missing: Sequence[str]
     """Replicas that the settings ask for and that do not run here."""
-    lag: "Sequence[GroupLag]"
-    log_fault: str
-    """Why the lag is not known."""
+    lag: Sequence[GroupLag]
     seen_at: float
     """Unix seconds."""
+    log_fault: str = ""
+    """Why the lag is not known."""
 
     @property
     def is_healthy(self) -> bool:
@@ -151,10 +150,8 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     )
 
 
-async def _lag(project: Project) -> "tuple[list[GroupLag], str]":
+async def _lag(project: Project) -> tuple[list[GroupLag], str]:
     """None while there is no log yet. One that fails must not hide what runs."""
-    from sentinelctl.log.reading import group_lags, looking
-
     try:
         async with looking(project.settings) as admin:
             return await group_lags(admin, await admin.topics()), ""

@@ -20,13 +20,13 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 
 from model.inputs.diff import DiffError, parse_diff
 from sentinelctl.beside import beside
-from sentinelctl.demo.history import NULL_SHA, read_history
+from sentinelctl.demo.history import read_history
 from sentinelctl.demo.ledger import percentile
 from sentinelctl.errors import SentinelError, UsageError
 from sentinelctl.lifecycle import Project
 from sentinelctl.review.change import Git
 from services import codec
-from services.contract import Group, Topic
+from services.contract import NULL_SHA, Group, Topic
 from services.review import add, fits, hunk_message, ready
 from services.settings import Settings
 from services.stream import open_consumer, open_producer
@@ -65,6 +65,11 @@ class Result:
         """How many times as long the detour takes."""
         return self.median("detour") / self.median("direct")
 
+    @property
+    def own_ratio(self) -> float:
+        """The same of the ways alone."""
+        return self.own("detour") / self.own("direct")
+
     def document(self) -> dict[str, Any]:
         paths = {
             path: {
@@ -84,12 +89,18 @@ class Result:
             "model": dict(self.model),
             **paths,
             "ratio": round(self.ratio, 3),
+            "own_ratio": round(self.own_ratio, 3),
         }
 
 
-def measure(settings: Settings, repo: Path, *, pairs: int, warmup: int, tell: Callable[[int], None]) -> Result:
-    """`tell` is given the pairs done. Raises UsageError where the repository's commits hold nothing to review."""
-    heads = _heads(repo, pairs, settings.stream.max_record_bytes)
+def measure(
+    settings: Settings, repo: Path, *, pairs: int, warmup: int, max_hunks: int, tell: Callable[[int], None]
+) -> Result:
+    """`max_hunks`: of each head, 0 for all. `tell` is given the pairs done.
+
+    Raises UsageError where the repository's commits hold nothing to review.
+    """
+    heads = [head[: max_hunks or None] for head in _heads(repo, pairs, settings.stream.max_record_bytes)]
     with TemporaryDirectory(prefix="sentinel-bench-") as folder:
         project = Project(beside(settings, Path(folder)))
         try:

@@ -125,7 +125,8 @@ def _refuse(console: Console, fault: typer.TyperException) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs one command and exits with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    _register()
+    if not app.registered_commands:
+        _register()
     console = Console(is_json="--json" in arguments)
     try:
         code = app(hoist(arguments), prog_name="sentinelctl", standalone_mode=False)

@@ -18,17 +18,20 @@ def detour(
     ctx: typer.Context,
     repo: Annotated[Path, typer.Option(help="The git repository whose last commits are read. Default: here.")] = Path(),
     pairs: Annotated[int, typer.Option(min=2, max=10_000, help="Heads sent both ways.")] = 60,
+    hunks: Annotated[int, typer.Option(min=0, help="Of each head, at most; 0: all, as a push has them.")] = 1,
     warmup: Annotated[int, typer.Option(min=0, help="Pairs before them that are not counted.")] = 5,
 ) -> None:
-    """Time the direct call to inference and the detour through diff-chunks, in turn, on the same hunks.
+    """Time the direct call against diff-chunks.
 
-    Starts one inference server over a log of its own and stops it again. Timed is the way from hunks in hand to the
-    review at a consumer of the log; the ratio says how many times as long the detour takes.
+    Both ways in turn, on the same hunks. Starts one inference server over a log of its own and stops it again. Timed
+    is the way from hunks in hand to the review at a consumer of the log; the ratio says how many times as long the
+    detour takes.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.table import Table
 
     from sentinelctl.bench.detour import PATHS, measure
+    from sentinelctl.log.headline import plural
 
     console = ctx.obj.console
     with Progress(
@@ -40,6 +43,7 @@ def detour(
             repo,
             pairs=pairs,
             warmup=warmup,
+            max_hunks=hunks,
             tell=lambda done: progress.update(task, completed=done),
         )
     document = result.document()
@@ -53,8 +57,12 @@ def detour(
         figures = (document[path][name] for name in ("p50_ms", "p95_ms", "forward_p50_ms", "own_p50_ms"))
         table.add_row(path, *(f"{figure:.1f}" for figure in figures))
     console.out.print(table)
-    console.out.print(f"the detour takes {result.ratio:.2f} times as long as the direct call (medians)", markup=False)
+    console.out.print(
+        f"the detour takes {result.ratio:.2f} times as long as the direct call, and {result.own_ratio:.2f} times "
+        "without the forward pass that both have in common (medians)",
+        markup=False,
+    )
     console.note(
-        f"{pairs} pairs over {result.heads} heads of {result.hunks} hunks (median), the {result.kind} log, "
+        f"{pairs} pairs over {result.heads} heads, median {plural(result.hunks, 'hunk')}, the {result.kind} log, "
         f"{result.model['name']} {result.model['version']}"
     )

@@ -33,13 +33,16 @@ def list_(
     topic: FromTopic = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many, the newest.")] = 50,
 ) -> None:
-    """Show the dead letters that wait, newest last, and count them by reason."""
+    """Show the dead letters that wait."""
     asyncio.run(_list(ctx.obj.console, ctx.obj.settings(), reason, topic, limit))
 
 
 @app.command("show")
 def show(ctx: typer.Context, id_: Annotated[str, typer.Argument(metavar="ID")]) -> None:
-    """Everything about one dead letter: why it is here, where it was, and what it holds."""
+    """Tell all of one dead letter.
+
+    Why it is here, where its record was, and what that holds.
+    """
     asyncio.run(_show(ctx.obj.console, ctx.obj.settings(), id_))
 
 
@@ -53,9 +56,10 @@ def retry(
     is_all: All = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Put records back where they came from, once the cause is gone. Nothing is posted twice by that.
+    """Put records back where they came from.
 
-    Try one first (--limit 1): where ten fail in a row and none succeeds, their consumer halts.
+    For when the cause is gone; nothing is posted twice by it. Try one first (--limit 1): where ten records in a row
+    fail and none succeeds, their consumer halts.
     """
     from sentinelctl.log.letters import put_back
 
@@ -73,7 +77,10 @@ def purge(
     dry_run: DryRun = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Give records up: they no longer wait, and leave the disk when their time in the log is over."""
+    """Give records up.
+
+    They no longer wait, and leave the disk when their time in the log is over.
+    """
     from sentinelctl.log.letters import settled
 
     def ask(letters: "Sequence[Letter]") -> None:

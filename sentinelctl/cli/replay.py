@@ -29,11 +29,11 @@ def replay(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which events; exit 100 if any.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Longest wait for the answers, in seconds.")] = 300.0,
 ) -> None:
-    """Run past events through the present model and show what it says; nothing is posted unless --post is said.
+    """Show what the model says of past events.
 
-    Each push or pull-request head is taken once. Without --post it runs in an extractor and an inference server of its
-    own, which end with it, and GitHub is only read. With --post each event goes back into the log in its next revision,
-    and the running services post a second review of it.
+    Each push or pull-request head is taken once. Without --post nothing is posted: an extractor and an inference
+    server of its own, which end with it, read GitHub and answer here. With --post each event goes back into the log
+    in its next revision, and the running services post a second review of it.
     """
     import time
 

@@ -20,13 +20,13 @@ Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="push-events, diff-c
 
 @app.command("list")
 def list_(ctx: typer.Context) -> None:
-    """Every topic: its partitions, the records it keeps, and how far its readers are behind."""
+    """List the topics, their records and readers."""
     asyncio.run(_list(ctx.obj.console, ctx.obj.settings()))
 
 
 @app.command("describe")
 def describe(ctx: typer.Context, topic: Topic) -> None:
-    """One topic, partition by partition: offsets kept, offset committed, lag."""
+    """Show one topic, partition by partition."""
     asyncio.run(_describe(ctx.obj.console, ctx.obj.settings(), topic))
 
 
@@ -35,7 +35,7 @@ def lag(
     ctx: typer.Context,
     topic: Annotated[str | None, typer.Argument(metavar="[TOPIC]", help="Default: all that a group reads.")] = None,
 ) -> None:
-    """How many records each group has yet to read, and for how long the oldest has waited."""
+    """Show what each group has yet to read."""
     asyncio.run(_lag(ctx.obj.console, ctx.obj.settings(), topic))
 
 
@@ -49,9 +49,9 @@ def tail(
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="Newest records.")] = 10,
 ) -> None:
-    """Print records, oldest first, one a line; with -v their content below, with --json one JSON object a line.
+    """Print records, the newest last.
 
-    Records of diff-chunks hold code.
+    One a line; with -v with their content below, with --json one JSON object a line. Those of diff-chunks hold code.
     """
     from sentinelctl.duration import seconds
 

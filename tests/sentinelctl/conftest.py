@@ -1,15 +1,11 @@
-"""A log in a temporary folder, and commands that look at it, in this process."""
+"""A log in a temporary folder, for tests that are not asynchronous, and events to put into it."""
 
 import asyncio
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sentinel.v1.events_pb2 import Event, PullRequestEvent, PushEvent, Repository
 
-from sentinelctl.cli import app, main
 from services import codec
 from services.contract import Topic
 from services.settings import Settings, load
@@ -37,7 +33,7 @@ def record_of(event: Event, key: bytes = b"7") -> NewRecord:
 
 
 class Log:
-    """The log of `settings`, from tests that are not asynchronous."""
+    """The log of `settings`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -82,45 +78,8 @@ class Log:
 
 
 @pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
-    monkeypatch.setenv("SENTINEL_PROJECT_STATE_DIR", str(tmp_path / "state"))
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    log = Log(load())
+def log(tmp_path: Path) -> Log:
+    """With every topic, in the folder of the installation that `ctl` speaks to."""
+    log = Log(load(environ={"SENTINEL_PROJECT_STATE_DIR": str(tmp_path / "state")}))
     log.create()
     return log
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
-
-    @property
-    def documents(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.out.splitlines()]
-
-
-class Cli:
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-
-    def __call__(self, *words: str) -> Ran:
-        self._capsys.readouterr()
-        app.registered_commands.clear()  # main() registers them, once a process
-        app.registered_groups.clear()
-        with pytest.raises(SystemExit) as caught:
-            main(list(words))
-        said = self._capsys.readouterr()
-        return Ran(int(caught.value.code or 0), said.out, said.err)
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
-    return Cli(capsys)

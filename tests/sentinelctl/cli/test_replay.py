@@ -3,11 +3,13 @@ from sentinel.v1.events_pb2 import Event
 
 from services import codec
 from services.contract import Topic
-from tests.sentinelctl.conftest import Cli, Log, pull, push, record_of
+from tests.sentinelctl.conftest import Log, pull, push, record_of
+
+from .test_main import Ctl
 
 
-def replayed(cli: Cli, *words: str) -> list[str]:
-    return [one["delivery_id"] for one in cli("replay", "--dry-run", "--json", *words).document["replayed"]]
+def replayed(ctl: Ctl, *words: str) -> list[str]:
+    return [one["delivery_id"] for one in ctl("replay", "--dry-run", "--json", *words).document["replayed"]]
 
 
 @pytest.mark.parametrize(
@@ -21,27 +23,27 @@ def replayed(cli: Cli, *words: str) -> list[str]:
     ],
 )
 def test_events_are_chosen_by_time_delivery_and_repository(
-    log: Log, cli: Cli, words: list[str], expected: list[str]
+    log: Log, ctl: Ctl, words: list[str], expected: list[str]
 ) -> None:
     # d-4 is of another repository by name, but of the same id: it is the newest event of the unit of d-1.
     log.append(record_of(push("d-1")))
     log.append(record_of(push("d-2", after="c" * 40)))
     log.append(record_of(pull("d-3")))
     log.append(record_of(push("d-4", repo="octo/other")))
-    assert replayed(cli, *words) == expected
+    assert replayed(ctl, *words) == expected
 
 
-def test_a_dry_run_says_which_and_puts_nothing_back(log: Log, cli: Cli) -> None:
+def test_a_dry_run_says_which_and_puts_nothing_back(log: Log, ctl: Ctl) -> None:
     log.append(record_of(push()))
-    ran = cli("replay", "--since", "1h", "--post", "--dry-run")
+    ran = ctl("replay", "--since", "1h", "--post", "--dry-run")
     assert (ran.code, len(log.read(Topic.PUSH_EVENTS))) == (100, 1)
     assert "octo/hello push main aaaaaaa..bbbbbbb  d-1" in ran.err
 
 
-def test_posting_appends_the_event_in_its_next_revision_once_for_each_head(log: Log, cli: Cli) -> None:
+def test_posting_appends_the_event_in_its_next_revision_once_for_each_head(log: Log, ctl: Ctl) -> None:
     log.append(record_of(push("d-1")), record_of(push("d-9")))
     for revision in (1, 2):
-        ran = cli("replay", "--repo", "octo/hello", "--post", "--json")
+        ran = ctl("replay", "--repo", "octo/hello", "--post", "--json")
         assert (ran.code, ran.document["is_posted"]) == (0, True)
         assert [(one["delivery_id"], one["revision"]) for one in ran.document["replayed"]] == [("d-9", revision)]
     found = [codec.decode(Event, one.value) for one in log.read(Topic.PUSH_EVENTS)]
@@ -49,19 +51,19 @@ def test_posting_appends_the_event_in_its_next_revision_once_for_each_head(log: 
     assert found[-1].received_at_ns > found[0].received_at_ns
 
 
-def test_the_revision_follows_the_highest_that_the_log_knows_even_outside_the_choice(log: Log, cli: Cli) -> None:
+def test_the_revision_follows_the_highest_that_the_log_knows_even_outside_the_choice(log: Log, ctl: Ctl) -> None:
     log.append(record_of(push("d-1", revision=4)))
-    cli("replay", "--delivery", "d-1", "--post")
+    ctl("replay", "--delivery", "d-1", "--post")
     found = [codec.decode(Event, one.value).revision for one in log.read(Topic.PUSH_EVENTS)]
     assert found == [4, 5]
 
 
-def test_no_event_is_no_failure(log: Log, cli: Cli) -> None:
-    ran = cli("replay", "--since", "1h")
+def test_no_event_is_no_failure(log: Log, ctl: Ctl) -> None:
+    ran = ctl("replay", "--since", "1h")
     assert ran.code == 0
     assert "no event matches; the log keeps 24 h" in ran.err
 
 
-def test_somebody_must_say_which_events(log: Log, cli: Cli) -> None:
-    assert cli("replay").code == 2
-    assert cli("replay", "--since", "yesterday").code == 2
+def test_somebody_must_say_which_events(log: Log, ctl: Ctl) -> None:
+    assert ctl("replay").code == 2
+    assert ctl("replay", "--since", "yesterday").code == 2

@@ -225,6 +225,11 @@ def test_a_body_stays_within_githubs_limit_and_says_what_it_leaves_out():
     assert body.endswith(marker(review_key(pull())))
 
 
+def test_findings_that_the_record_had_no_room_for_are_counted_as_not_shown() -> None:
+    posting = compose(pull(finding(), findings_cut=3), PublisherSettings(), "k", is_anchored=True)
+    assert "\n\n3 more not shown: " in posting.body
+
+
 @given(
     st.lists(
         st.builds(
@@ -242,10 +247,6 @@ def test_a_body_stays_within_githubs_limit_and_says_what_it_leaves_out():
     ),
     st.booleans(),
 )
-def test_findings_that_the_record_had_no_room_for_are_counted_as_not_shown() -> None:
-    assert "\n\n3 more not shown: " in compose(pull(finding(), findings_cut=3), PublisherSettings(), "k", is_anchored=True).body
-
-
 def test_whatever_findings_say_the_body_has_one_marker_our_tags_and_no_mention(findings: list[Finding], anchored: bool):
     ready = pull(*findings)
     posting = composed(ready, is_anchored=anchored)
