@@ -12,7 +12,7 @@ from services.errors import ConfigError
 from services.extractor.handler import Handler
 from services.extractor.reviewer import GrpcReviewer, Targets
 from services.github.client import GitHub
-from services.settings import Settings, load
+from services.settings import Settings, load, replica_name
 from services.stream import open_consumer, open_producer
 from services.stream.runner import Limits, Runner
 from services.telemetry import Metrics, OpsServer, configure_logging
@@ -27,7 +27,13 @@ async def run(settings: Settings) -> None:
         producer = open_producer(settings.stream, settings.stream_path)
         try:
             runner = Runner(
-                open_consumer(settings.stream, settings.stream_path, group=Group.EXTRACTOR, topic=Topic.PUSH_EVENTS),
+                open_consumer(
+                    settings.stream,
+                    settings.stream_path,
+                    group=Group.EXTRACTOR,
+                    topic=Topic.PUSH_EVENTS,
+                    member=replica_name(),
+                ),
                 producer,
                 Handler(github, reviewer, settings.extractor, metrics),
                 topic=Topic.PUSH_EVENTS,
