@@ -34,10 +34,11 @@ def load(folder: Path) -> tuple[Encoder, Tokenizer, dict[str, Any]]:
     """Encoder (float32, ready to answer), tokenizer and manifest. Raises CheckpointError."""
     manifest = read_manifest(folder)
     for name in (WEIGHTS, TOKENIZER):
-        expected, found = manifest["files"].get(name), sha256(folder / name)
+        path = folder / name
+        expected, found = manifest["files"].get(name), sha256(path) if path.exists() else "no file"
         if expected != found:
             raise CheckpointError(
-                f"{folder / name} is not the file of this manifest: expected sha256 {expected}, found {found}; "
+                f"{path} is not the file of this manifest: expected sha256 {expected}, found {found}; "
                 "restore it, or export again"
             )
     tokenizer = Tokenizer.load(folder / TOKENIZER)
@@ -56,15 +57,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except FileNotFoundError as exc:
         raise CheckpointError(f"no {MANIFEST} in {folder}; train with `sentinelctl model train`") from exc
+    except ValueError as exc:
+        raise CheckpointError(f"{folder / MANIFEST} is no JSON: {exc}; restore it, or export again") from exc
     return manifest
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes manifest.json with `files` and `digest` as the folder has them now."""
+    """Writes manifest.json with `files` and `digest` as the folder has them now.
+
+    The digest names the answers: it covers the files, and what turns their scores into findings.
+    """
     files = {name: sha256(folder / name) for name in (ONNX, WEIGHTS, TOKENIZER, *_torchscript(folder))}
-    digest = hashlib.sha256("".join(f"{name} {files[name]}\n" for name in sorted(files)).encode()).hexdigest()
+    decisive = [files, *(manifest[key] for key in ("concepts", "languages", "temperature", "thresholds"))]
+    digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
     document = {"format": FORMAT, **manifest, "files": files, "digest": digest}
-    (folder / MANIFEST).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    (folder / MANIFEST).write_text(json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n", "utf-8")
 
 
 def sha256(path: Path) -> str:

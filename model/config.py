@@ -3,7 +3,9 @@
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+RECIPES: Final = Path(__file__).parent / "recipes"
 
 
 @dataclass(frozen=True, slots=True)

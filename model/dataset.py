@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,12 @@ from model.inputs.tokenizer import Tokenizer, train_tokenizer
 from model.labels import SEVERITIES, Concept
 
 Split = Literal["train", "validation", "test"]
+SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
+
+
+class DataError(ValueError):
+    """Mined data that cannot serve what was asked; the message says what to mine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,16 @@ class Rows:
         return batch
 
 
+def only(rows: Rows, kept: npt.NDArray[Any]) -> Rows:
+    """Some rows, by number or by mask, without their tokens."""
+    numbers = np.flatnonzero(kept) if kept.dtype == bool else kept
+    return Rows(
+        np.zeros(0, np.uint16), np.zeros(1, np.int64), rows.labels[numbers], rows.repositories[numbers],
+        rows.languages[numbers], rows.sizes[numbers], tuple(rows.texts[row] for row in numbers), rows.names,
+        rows.spoken,
+    )  # fmt: skip
+
+
 def split_of(repository: str) -> Split:
     """By the first hex digit of sha256("owner/name"): 0 and 1 test, 2 validation, the rest training."""
     digit = hashlib.sha256(repository.encode()).hexdigest()[0]
@@ -73,7 +88,7 @@ def split_of(repository: str) -> Split:
 def read(data: Path, split: Split) -> Iterator[Record]:
     """The records of one split, file by file in the order of their names."""
     for path in sorted(data.glob("*.jsonl")):
-        if split_of(path.stem.replace("+", "/")) == split:
+        if split_of(path.stem.replace("+", "/", 1)) == split:
             with path.open(encoding="utf-8") as file:
                 yield from (record_of(json.loads(line)) for line in file)
 
@@ -105,8 +120,13 @@ def counts(records: Iterable[Record]) -> Counter[str]:
 
 
 def learn_tokenizer(records: Iterable[Record], vocab_size: int, max_lines: int = 300_000) -> Tokenizer:
-    """The pieces of the training split: every distinct line shown, up to `max_lines` spread over all of them."""
+    """The pieces of the training split: every distinct line shown, up to `max_lines` spread over all of them.
+
+    Raises DataError where there is none.
+    """
     distinct = sorted({line.text for record in records for line in record.hunk.lines if line.kind != "del"})
+    if not distinct:
+        raise DataError("no line to train on; `sentinelctl data stats` shows the splits: mine more repositories")
     return train_tokenizer(distinct[:: max(1, len(distinct) // max_lines)], vocab_size)
 
 

@@ -26,6 +26,7 @@ from model.rules import rule_findings
 FORMAT: Final = 1
 WEIGHTS: Final = Path(__file__).parent / "weights"
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
+PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
 _PASS_TOKENS: Final = 1024  # tokens of one forward pass, padding included: more falls out of the cache and is slower
 _ONNX: Final = "encoder.int8.onnx"
 _TORCHSCRIPT: Final = "encoder.torchscript.pt"
@@ -212,10 +213,16 @@ def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | 
     return ScoringEngine(kind, manifest, tokenizer, load_concepts(), forward)
 
 
-def review(engine: Engine, hunks: Sequence[Hunk]) -> list[tuple[Finding, ...]]:
-    """The findings of each hunk, from one call of predict."""
+def review(
+    engine: Engine,
+    hunks: Sequence[Hunk],
+    watched: Callable[[Sequence[Sequence[Chunk]]], Iterable[Sequence[Chunk]]] = iter,
+) -> list[tuple[Finding, ...]]:
+    """The findings of each hunk. `watched` gets the parts of the work and gives each back when it is to be done."""
     windows = [engine.encode(hunk) for hunk in hunks]
-    scores = iter(engine.predict([chunk for window in windows for chunk in window]))
+    rest = [chunk for window in windows for chunk in window]
+    parts = [rest[at : at + PART_CHUNKS] for at in range(0, len(rest), PART_CHUNKS)]
+    scores = iter([score for part in watched(parts) for score in engine.predict(part)])
     return [
         engine.findings(hunk, window, [next(scores) for _ in window])
         for hunk, window in zip(hunks, windows, strict=True)

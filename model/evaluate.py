@@ -1,33 +1,31 @@
 """Held-out figures, each beside what knows less: the commonest answer, the size of the line, a linear n-gram model.
 
-The baselines see the same training rows and are asked the same test rows. End to end means that a line without a
-finding counts: most lines have none, so figures given a finding flatter.
+End to end means that a line without a finding counts: most lines have none, so figures given a finding flatter.
 """
 
 import math
-import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 from torch.nn import functional as F
 
-from model import dataset
+from model import baselines, checkpoint, dataset
 from model.config import TrainConfig
-from model.dataset import NONE, Rows
+from model.dataset import NONE, DataError, Rows
 from model.encoder import Encoder
-from model.labels import CATEGORIES, SEVERITIES, Concept
+from model.engine import load_engine
+from model.inputs.chunk import Chunk
+from model.labels import CATEGORIES, SEVERITIES, Concept, load_concepts
 
 Floats = npt.NDArray[np.float32]
 NEVER: Final = 1.01  # a threshold no probability reaches
 _PRECISION: Final = 0.6  # asked of what is shown
 _SUPPORT: Final = 8  # validation lines of a concept, and lines above the threshold, to believe a precision
-_BUCKETS: Final = 2**18
 _SHOWN_FROM: Final = 0.1  # confidence below which a line counts as clean
 
 
@@ -55,17 +53,113 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.int16]) -> float:
 def thresholds(
     logits: Floats, labels: npt.NDArray[np.int16], temperature: float, concepts: Sequence[str]
 ) -> dict[str, float]:
-    """Per concept the lowest confidence from which it is right 6 times in 10; NEVER where too few lines tell."""
+    """Per concept the lowest confidence from which it is right 6 times in 10.
+
+    Concepts with too few validation lines to tell share one threshold, set on all of them together; NEVER where even
+    that cannot be told.
+    """
     chances = _softmax(logits / temperature)
+    columns = range(1, 1 + len(concepts))
+    own = {column: _least([column], chances, labels) for column in columns}
+    pooled = _least([column for column in columns if own[column] is None], chances, labels)
+    return {concept: own[column] or pooled or NEVER for column, concept in enumerate(concepts, start=1)}
+
+
+def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16]) -> float | None:
+    """The lowest confidence from which these columns, taken together, are right 6 times in 10."""
+    if not columns:
+        return None
+    scores = np.concatenate([chances[:, column] for column in columns])
+    right = np.concatenate([labels == column for column in columns])
+    candidates = np.flatnonzero(scores >= _SHOWN_FROM)
+    order = candidates[np.argsort(-scores[candidates], kind="stable")]
+    ends = _ends(scores[order])
+    hits = np.cumsum(right[order])[ends]
+    good = ends[(hits / (ends + 1) >= _PRECISION) & (hits >= _SUPPORT)]
+    return float(scores[order[good[-1]]]) if len(good) else None
+
+
+def heldout(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+    """The figures of the shipped int8 weights on the test repositories, each baseline's beside them.
+
+    `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. A figure that cannot
+    be told, as of a severity with no line, is None. Raises DataError without a test repository.
+    """
+    encoder, tokenizer, manifest = checkpoint.load(weights)
+    by_id = {concept.id: concept for concept in load_concepts()}
+    concepts = [by_id[name] for name in manifest["concepts"]]
+    records = list(dataset.read(data, "train"))
+    frequency, length = dataset.counts(records), encoder.config.max_tokens
+    train = dataset.build(records, tokenizer, concepts, frequency, length)
+    del records
+    test = dataset.build(dataset.read(data, "test"), tokenizer, concepts, frequency, length)
+    if not len(test):
+        raise DataError(f"{data} holds no test repository; `sentinelctl data stats` shows the splits: mine more")
+    progress(f"{len(test):,} lines of {len(test.names)} test repositories; {len(train):,} lines taught the baselines")
+    least = np.array([manifest["thresholds"][concept.id] for concept in concepts])
+    known = {_plain(own) for own, _, _ in train.texts}
+    unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
+    outputs = 1 + len(concepts)
+    asked: dict[str, Callable[[], Floats]] = {
+        "model": lambda: served(weights, test),
+        "majority": lambda: baselines.majority(train, outputs, len(test)),
+        "size_only": lambda: baselines.linear(baselines.size_features, train, test, outputs, config),
+        "linear": lambda: baselines.linear(baselines.ngram_features, train, test, outputs, config),
+    }
+    found: dict[str, Any] = {
+        "repositories": list(test.names),
+        "data_digest": dataset.digest(data),
+        "baseline_seed": config.seed,
+    }
+    for name, ask in asked.items():
+        chances = ask()
+        found[name] = figures(chances, test, concepts) | {"line_ap_95": interval(chances, test, concepts, config.seed)}
+        found[name]["unseen_text"] = _some(figures(chances[unseen], dataset.only(test, unseen), concepts))
+        if name == "model":
+            found[name]["shown"] = shown(chances, test.labels, least, concepts)
+        progress(f"{name}: line AP {found[name]['line_ap']}, five-way macro-F1 {found[name]['five_way_macro_f1']}")
+    return _defined(found)
+
+
+def served(weights: Path, rows: Rows) -> Floats:
+    """(rows, outputs) as the onnx engine answers them, so that what is measured is what ships."""
+    engine = load_engine("onnx", weights)
+    pieces = tuple(piece.astype(np.int32) for piece in np.split(rows.tokens, rows.starts[1:-1]))
+    return engine.predict([Chunk(0, pieces, tuple(range(len(pieces))))])[0]
+
+
+def shown(
+    chances: Floats, labels: npt.NDArray[np.int16], least: npt.NDArray[Any], concepts: Sequence[Concept]
+) -> dict[str, Any]:
+    """Of what reaches its concept's threshold, per severity: lines shown, share that is right, share of all found."""
+    reaches = chances[:, 1:] >= least
+    answer = np.where(reaches.any(1), (chances[:, 1:] * reaches).argmax(1) + 1, NONE)
     found = {}
-    for column, concept in enumerate(concepts, start=1):
-        own = chances[:, column]
-        candidates = np.flatnonzero(own >= _SHOWN_FROM)
-        order = candidates[np.argsort(-own[candidates], kind="stable")]
-        hits = np.cumsum(labels[order] == column)
-        good = np.flatnonzero((hits / np.arange(1, len(order) + 1) >= _PRECISION) & (hits >= _SUPPORT))
-        found[concept] = round(float(own[order[good[-1]]]), 4) if len(good) else NEVER
+    for severity in (*SEVERITIES, "any"):
+        columns = _columns(concepts, SEVERITIES if severity == "any" else [severity])
+        flagged, there = np.isin(answer, columns), np.isin(labels, columns)
+        right = flagged & (answer == labels)
+        found[severity] = {
+            "lines": int(flagged.sum()),
+            "precision": _share(right[flagged]),
+            "recall": _share(right[there]),
+        }
     return found
+
+
+def _defined(found: Any) -> Any:
+    """JSON has no nan: what could not be told is None."""
+    if isinstance(found, dict):
+        return {name: _defined(value) for name, value in found.items()}
+    return None if isinstance(found, float) and math.isnan(found) else found
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _some(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in ("lines", "prevalence", "line_ap", "any_ap", "five_way_macro_f1")}
 
 
 # Figures.
@@ -153,7 +247,7 @@ def interval(
 def average_precision(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
     """Area under precision and recall, equal scores taken together; nan without a positive."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(scores) else np.zeros(0, int)
+    ends = _ends(scores[order])
     hits = np.cumsum(truth[order])[ends]
     gained = np.diff(np.concatenate(([0], hits)))
     total = int(truth.sum())
@@ -173,7 +267,7 @@ def auc(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
 def recall_at(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_], precision: float = 0.5) -> float:
     """The largest share of the positives found while at least `precision` of what is flagged is right."""
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    ends = _ends(scores[order])
     hits = np.cumsum(truth[order])[ends]
     good = hits[hits / (ends + 1) >= precision]
     return _rounded(float(good.max() / truth.sum())) if truth.any() and len(good) else 0.0
@@ -197,98 +291,9 @@ def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_], bins: in
     return _rounded(sum(gaps) / max(1, len(confidence)))
 
 
-# Baselines.
-
-
-def majority(train: Rows, outputs: int, number: int) -> Floats:
-    """The training set's frequencies, whatever the line."""
-    frequency = np.bincount(train.labels, minlength=outputs) / max(1, len(train))
-    return np.tile(frequency.astype(np.float32), (number, 1))
-
-
-def size_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
-    """Length, indentation and size of the hunk, in buckets, and nothing of the text."""
-    found = []
-    for (own, _, _), size in zip(rows.texts, rows.sizes, strict=True):
-        indent = len(own) - len(own.lstrip())
-        found.append(
-            np.asarray([min(len(own), 200) // 4, 64 + min(indent, 40), 128 + min(int(size).bit_length(), 12)], np.int64)
-        )
-    return found
-
-
-def ngram_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
-    """Hashed n-grams: characters 2 to 5 and words 1 to 3 of the line, words of the lines around it, and its size."""
-    word = re.compile(r"\w+|[^\w\s]")
-    found = []
-    for (own, before, after), language, size in zip(rows.texts, rows.languages, size_features(rows), strict=True):
-        codes = np.frombuffer(f" {own} ".encode("utf-8", "replace"), np.uint8).astype(np.uint64)
-        parts = [size, np.asarray([256 + int(language)], np.int64)]
-        for n in (2, 3, 4, 5):
-            total = np.full(max(0, len(codes) - n + 1), n, np.uint64)
-            for at in range(n):
-                total = total * np.uint64(1_000_003) + codes[at : at + len(total)]
-            parts.append(((total ^ (total >> np.uint64(17))) % np.uint64(_BUCKETS)).astype(np.int64))
-        words = word.findall(own)
-        grams = [" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)]
-        grams += [f"< {each}" for each in word.findall(before)] + [f"> {each}" for each in word.findall(after)]
-        parts.append(np.asarray([zlib.crc32(each.encode("utf-8", "replace")) % _BUCKETS for each in grams], np.int64))
-        found.append(np.unique(np.concatenate(parts)))
-    return found
-
-
-def linear(
-    features: Callable[[Rows], list[npt.NDArray[np.int64]]],
-    train: Rows,
-    asked: Rows,
-    outputs: int,
-    config: TrainConfig,
-    passes: int = 2,
-) -> Floats:
-    """Multinomial logistic regression on hashed features, rows drawn as for the encoder; probabilities of `asked`."""
-    torch.manual_seed(config.seed)
-    chance = np.random.default_rng(config.seed)
-    table = nn.EmbeddingBag(_BUCKETS, outputs, mode="sum", sparse=True)
-    nn.init.zeros_(table.weight)
-    bias = nn.Parameter(torch.zeros(outputs))
-    sparse, dense = torch.optim.Adagrad(table.parameters(), lr=0.1), torch.optim.Adagrad([bias], lr=0.1)
-    rates = dataset.sampling_rates(train.labels, outputs, config.negatives, config.temper, config.max_repeat)
-    offset = torch.from_numpy(np.log(rates)).float()
-    drawn = np.concatenate([dataset.epoch(train.labels, rates, chance) for _ in range(passes)])
-    kept = np.unique(drawn)
-    where = np.full(len(train), -1)
-    where[kept] = np.arange(len(kept))
-    known = features(_only(train, kept))
-
-    def score(rows: list[npt.NDArray[np.int64]]) -> torch.Tensor:
-        starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])[:-1]))
-        flat = torch.from_numpy(np.concatenate(rows))
-        scale = torch.tensor([max(1, len(row)) ** -0.5 for row in rows])
-        return table(flat, torch.from_numpy(starts)) * scale[:, None] + bias
-
-    for at in range(0, len(drawn), 512):
-        picked = drawn[at : at + 512]
-        loss = F.cross_entropy(
-            score([known[where[row]] for row in picked]) + offset,
-            torch.from_numpy(train.labels[picked].astype(np.int64)),
-        )
-        loss.backward()
-        for optimizer in (sparse, dense):
-            optimizer.step()
-            optimizer.zero_grad()
-    answers = features(asked)
-    with torch.inference_mode():
-        return np.concatenate(
-            [score(answers[at : at + 1024]).softmax(-1).numpy() for at in range(0, len(answers), 1024)]
-        )
-
-
-def _only(rows: Rows, kept: npt.NDArray[np.intp]) -> Rows:
-    """The texts, languages and sizes of some rows; their tokens are left out."""
-    return Rows(
-        np.zeros(0, np.uint16), np.zeros(1, np.int64), rows.labels[kept], rows.repositories[kept], rows.languages[kept],
-        rows.sizes[kept], tuple(rows.texts[row] for row in kept), rows.names, rows.spoken,
-    )  # fmt: skip
+def _ends(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Where a run of equal scores ends: no threshold parts them."""
+    return np.flatnonzero(np.append(scores[1:] != scores[:-1], True)[: len(scores)])
 
 
 def _columns(concepts: Sequence[Concept], severities: Sequence[str]) -> list[int]:

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from model.checkpoint import ONNX
 from model.encoder import Encoder
+from model.quantize import quantize_weights
 
 TORCHSCRIPT: Final = "encoder.torchscript.pt"
 _OPSET: Final = 17
@@ -44,7 +44,7 @@ def export_onnx(encoder: Encoder, folder: Path) -> Path:
             opset_version=_OPSET,
             dynamo=False,
         )
-        quantize_dynamic(full, target, weight_type=QuantType.QInt8, per_channel=False)
+        quantize_weights(full, target)
     return target
 
 
@@ -58,7 +58,9 @@ def export_torchscript(encoder: Encoder, folder: Path) -> Path:
 
 def parity(encoder: Encoder, onnx: Path, tokens: npt.NDArray[np.int64]) -> Parity:
     """Compares both on padded rows (rows, length)."""
-    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # as the engine does
+    session = onnxruntime.InferenceSession(str(onnx), options, providers=["CPUExecutionProvider"])
     served = torch.from_numpy(session.run(["logits"], {"tokens": tokens})[0]).softmax(-1)
     with torch.inference_mode():
         trained = encoder.eval()(torch.from_numpy(tokens)).softmax(-1)

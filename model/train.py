@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from model import checkpoint, dataset
 from model.config import EncoderConfig, Recipe, TrainConfig
-from model.dataset import Rows
+from model.dataset import DataError, Rows
 from model.encoder import Encoder
 from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
@@ -35,7 +35,7 @@ def train(
 ) -> None:
     """Writes weights and manifest into `out`; `run` keeps tokenizer and last state, so that a second call goes on.
 
-    Validation repositories set temperature and thresholds; test repositories are not read.
+    Validation repositories set temperature and thresholds; test repositories are not read. Raises DataError.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
@@ -48,6 +48,8 @@ def train(
     concepts = [concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES]
     rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens)
     del records
+    if not concepts:
+        raise DataError(f"no concept has {MIN_LINES} lines in the training repositories of {data}; mine more of them")
     progress(
         f"{len(rows):,} lines of {len(rows.names)} repositories, {int((rows.labels > 0).sum()):,} with a finding, "
         f"{len(concepts)} concepts"
@@ -83,7 +85,7 @@ def fit(
         betas=(0.9, 0.98),
         fused=True,
     )
-    state = run / "state.pt"
+    state, part = run / "state.pt", run / "state.part"
     step, spent = 0, 0.0
     if state.exists():
         kept = torch.load(state, weights_only=True)
@@ -124,8 +126,9 @@ def fit(
                     "step": step,
                     "spent_s": spent + saved - began,
                 },
-                state,
+                part,
             )
+            part.replace(state)
     encoder.eval()
     return (spent + clock() - began) / 60
 
@@ -169,7 +172,9 @@ def finish(
         "name": NAME,
         "version": VERSION,
         "concepts": [concept.id for concept in concepts],
-        "languages": sorted({language for concept in concepts for language in concept.languages} - {"*"}),
+        "languages": sorted(
+            spoken for spoken in origin["data"]["lines_of_language"] if any(each.speaks(spoken) for each in concepts)
+        ),
         "temperature": temperature,
         "thresholds": thresholds(logits, validation.labels, temperature, [concept.id for concept in concepts]),
         "config": asdict(encoder.config),

@@ -75,7 +75,8 @@ def _spec(role: Role, settings: Settings, digest_key: bytes, replicas: int | Non
         env[variable("inference", "target")] = _inference_target(settings)
     return ServiceSpec(
         name=role.value,
-        command=(sys.executable, "-m", f"services.{role.value}"),
+        # -P: what lies in the folder it runs in is not imported
+        command=(sys.executable, "-P", "-m", f"services.{role.value}"),
         env=env,
         secrets=secrets,
         digests={name: _digest(digest_key, value) for name, value in secrets.items()},

@@ -41,7 +41,7 @@ class Check:
 
 def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
     """One after the other, so that each shows as it is done. Only the online ones leave this machine."""
-    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _secrets):
+    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _secret, _access):
         yield check(project)
     if is_online:
         yield _github(project)
@@ -70,7 +70,7 @@ def _libraries(_: Project) -> Check:
             faults.append(f"{name}: {exc}")
     if faults:
         return Check("libraries", Verdict.FAILED, "; ".join(faults), "`pip install --force-reinstall sentinel-review`")
-    return Check("libraries", Verdict.OK, f"{len(_LIBRARIES)} import")
+    return Check("libraries", Verdict.OK, f"all {len(_LIBRARIES)} import")
 
 
 def _weights(project: Project) -> Check:
@@ -94,13 +94,12 @@ def _git(_: Project) -> Check:
 
 def _state_dir(project: Project) -> Check:
     path = project.state_dir.path
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Check("state folder", Verdict.FAILED, f"{there} is not writable", "set project.state_dir to one that is")
-    if there == path and path.stat().st_mode & 0o077:
+    if fault := project.state_dir.fault():
+        return Check("state folder", Verdict.FAILED, fault, "set project.state_dir to a folder of yours")
+    if path.exists() and path.stat().st_mode & 0o077:
         seen = f"{path} is open to others (mode {path.stat().st_mode & 0o777:o})"
         return Check("state folder", Verdict.WARNING, seen, f"chmod 700 {path}")
-    return Check("state folder", Verdict.OK, str(path) if there == path else f"{path}, made by `up`")
+    return Check("state folder", Verdict.OK, str(path) if path.exists() else f"{path}, made by `up`")
 
 
 def _disk(project: Project) -> Check:
@@ -113,6 +112,8 @@ def _disk(project: Project) -> Check:
 
 
 def _ports(project: Project) -> Check:
+    if project.state_dir.fault():
+        return Check("ports", Verdict.WARNING, "not looked at: what runs stands in the state folder")
     own = {number for replica in project.runtime.observe().replicas for number in replica.ports.values()}
     faults = [
         f"{port.number} for {spec.name} is {fault}"
@@ -125,13 +126,22 @@ def _ports(project: Project) -> Check:
     return Check("ports", Verdict.OK, "free, or held by our own services")
 
 
-def _secrets(project: Project) -> Check:
-    for service in ("webhook", "publisher"):
-        try:
-            check_secrets(project.settings, [service])
-        except PreflightError as exc:
-            return Check("secrets", Verdict.FAILED, exc.message, exc.remedy)
-    return Check("secrets", Verdict.OK, "all set")
+def _secret(project: Project) -> Check:
+    return _set_check("webhook secret", project, "webhook", "set")
+
+
+def _access(project: Project) -> Check:
+    github = project.settings.github
+    has_one = bool(github.token.get_secret_value() or github.app_key.get_secret_value())
+    return _set_check("GitHub access", project, "publisher", "set" if has_one else f"{github.api_url} needs no token")
+
+
+def _set_check(name: str, project: Project, service: str, seen: str) -> Check:
+    try:
+        check_secrets(project.settings, [service])
+    except PreflightError as exc:
+        return Check(name, Verdict.FAILED, exc.message, exc.remedy)
+    return Check(name, Verdict.OK, seen)
 
 
 def _github(project: Project) -> Check:

@@ -1,5 +1,6 @@
 """`sentinel.toml` as text with every key explained, and where each value in force comes from."""
 
+import difflib
 import os
 import textwrap
 import tomllib
@@ -77,6 +78,18 @@ def effective(settings: Settings, path: Path, environ: Mapping[str, str] = os.en
             else:
                 source = Source.FILE if key in document.get(section, {}) else Source.DEFAULT
             yield Effective(section, key, _shown(value), source, is_secret)
+
+
+def unread(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables that look like settings and are none, each with the one that may be meant. Values are not shown."""
+    settings = [variable(section, key) for section, model in sections().items() for key in model.model_fields]
+    settings += [f"{variable(*key)}_FILE" for key in secret_keys()]
+    known = {*settings, Variable.CONFIG, Variable.REPLICA}
+    found = []
+    for name in sorted(name for name in environ if name.startswith("SENTINEL_") and name not in known):
+        near = difflib.get_close_matches(name, settings, 1, cutoff=0.85)
+        found.append(f"{name} is no setting" + (f"; is {near[0]} meant?" if near else ""))
+    return found
 
 
 def _shown(value: Any) -> Any:

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 
+_PIPED_WIDTH = 500
+
+
 @dataclass(frozen=True)
 class Console:
     """One per command. Under `is_json` the result is one JSON document on stdout and people's text stays on stderr."""
@@ -26,10 +29,10 @@ class Console:
 
     @cached_property
     def out(self) -> "RichConsole":
-        """For results in the form people read; unused under `is_json`."""
+        """For results in the form people read; unused under `is_json`. Piped, a row of a table stays one line."""
         from rich.console import Console as RichConsole
 
-        return RichConsole(highlight=False, soft_wrap=True)
+        return RichConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
 
     def note(self, text: str) -> None:
         """One plain line for people, markup not interpreted."""

@@ -1,6 +1,7 @@
 """observe → plan → apply for one installation, as commands and the demo call it."""
 
 import asyncio
+import contextlib
 import os
 import secrets
 from collections.abc import Callable, Collection, Mapping
@@ -38,6 +39,8 @@ class Project:
         return self.state_dir.locked()
 
     def desired(self) -> tuple[ServiceSpec, ...]:
+        """Raises PreflightError when the state folder, which remembers a scale, cannot be used."""
+        self.state_dir.require()
         return catalog(self.settings, digest_key=self._digest_key(), scale=self._scale())
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
@@ -50,8 +53,11 @@ class Project:
         return found
 
     def plan_restart(self, services: Collection[str]) -> Plan:
+        """Raises PreflightError as `plan_up` does: the present settings may name another port than the running ones."""
         check_secrets(self.settings, services)
-        return plan_restart(self.desired(), self.runtime.observe(), services)
+        found = plan_restart(self.desired(), self.runtime.observe(), services)
+        self.runtime.check(found)
+        return found
 
     def plan_scale(self, replicas: Mapping[str, int]) -> Plan:
         """Also of services that do not run yet. Raises UsageError for a count that cannot be."""
@@ -137,6 +143,9 @@ class Project:
         found = self.data_files()
         for path in found:
             path.unlink(missing_ok=True)
+        for folder in (self.state_dir.logs, self.state_dir.endpoints):
+            with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
+                folder.rmdir()
         return found
 
     def prepare(self) -> None:
@@ -186,7 +195,7 @@ class Project:
 
 def check_secrets(settings: "Settings", services: Collection[str]) -> None:
     """Raises PreflightError naming the missing secret and how to set it."""
-    if "webhook" in services and not settings.webhook.secret.get_secret_value():
+    if "webhook" in services and not settings.webhook.secret.get_secret_value().strip():
         raise PreflightError(
             "no webhook secret is set, and without one anybody could send events",
             remedy='export SENTINEL_WEBHOOK_SECRET="$(openssl rand -hex 32)", and give GitHub the same; '
@@ -203,8 +212,8 @@ def check_secrets(settings: "Settings", services: Collection[str]) -> None:
     if not github.app_id and not github.token.get_secret_value():
         raise PreflightError(
             f"no GitHub token is set, and {github.api_url} lets nobody post without one",
-            remedy="export SENTINEL_GITHUB_TOKEN=… (contents: read, pull requests: write), or "
-            "SENTINEL_GITHUB_TOKEN_FILE=PATH; `sentinelctl demo` needs none",
+            remedy="export SENTINEL_GITHUB_TOKEN=… (or SENTINEL_GITHUB_TOKEN_FILE=PATH), with the permissions listed "
+            "in README's 'Connect a repository'; `sentinelctl demo` needs none",
         )
 
 

@@ -1,12 +1,13 @@
 """What runs, how it fares and how far behind it is: the table of `up` and `status`, and their document."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl.lifecycle import Project
-from sentinelctl.readiness import health
+from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.base import Usage
 from sentinelctl.state import Replica
 from services.contract import Group, Topic
@@ -22,8 +23,20 @@ _READ_BY = ((Group.EXTRACTOR, Topic.PUSH_EVENTS), (Group.PUBLISHER, Topic.REVIEW
 @dataclass(frozen=True, slots=True)
 class Row:
     replica: Replica
-    health: str
+    fault: str
+    """Why it is not ready, as `probe_fault` says it; empty when it is."""
     usage: Usage | None
+
+    @property
+    def health(self) -> str:
+        """ready, not-ready, draining, crashed or crash-loop."""
+        return self.fault.partition(":")[0] or "ready"
+
+    @property
+    def story(self) -> str:
+        """Why it is not ready and what became of it before, for people."""
+        ended = self.replica.last_exit if self.health == "not-ready" else ""
+        return f"{self.replica.name} is {self.fault}" + (f" (restarted after {ended})" if ended else "")
 
     def document(self) -> dict[str, Any]:
         return {
@@ -31,6 +44,7 @@ class Row:
             "replica": self.replica.name,
             "pid": self.replica.pid,
             "health": self.health,
+            "fault": self.fault,
             "is_supervised": self.replica.is_supervised,
             "restarts": self.replica.restarts,
             "last_exit": self.replica.last_exit,
@@ -57,11 +71,16 @@ class Overview:
     state_dir: str
     supervisor_pid: int | None
     rows: Sequence[Row]
+    missing: Sequence[str]
+    """Replicas that the settings ask for and that do not run here."""
     lag: Sequence[GroupLag]
+    seen_at: float
+    """Unix seconds."""
 
     @property
     def is_healthy(self) -> bool:
-        return all(row.health == "ready" for row in self.rows)
+        """What runs is ready, and somebody would restart it."""
+        return all(not row.fault and row.replica.is_supervised for row in self.rows)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -70,6 +89,7 @@ class Overview:
             "state_dir": self.state_dir,
             "supervisor_pid": self.supervisor_pid,
             "services": [row.document() for row in self.rows],
+            "missing": list(self.missing),
             "lag": [asdict(one) for one in self.lag],
         }
 
@@ -78,49 +98,65 @@ class Overview:
         from rich.text import Text
 
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for name in ("service", "replica", "pid", "health", "restarts", "cpu %", "memory", "ports"):
-            table.add_column(name, justify="right" if name in ("pid", "restarts", "cpu %", "memory") else "left")
+        for name in ("replica", "pid", "health", "up", "restarts", "cpu", "memory", "ports"):
+            table.add_column(name, justify="left" if name in ("replica", "health", "ports") else "right")
         for row in self.rows:
             replica = row.replica
             table.add_row(
-                replica.service,
-                str(replica.index),
+                replica.name,
                 str(replica.pid or "–"),
                 Text(row.health, _STYLES.get(row.health, "red")),
+                _age(self.seen_at - replica.started_at) if replica.pid else "–",
                 str(replica.restarts),
-                f"{row.usage.cpu_percent:.1f}" if row.usage else "–",
+                f"{row.usage.cpu_percent:.0f} %" if row.usage else "–",
                 f"{row.usage.memory_bytes / _MIB:.0f} MiB" if row.usage else "–",
                 " ".join(f"{name} {number}" for name, number in replica.ports.items()),
             )
         return table
 
     def notes(self) -> list[str]:
-        """Lines for people, below the table."""
-        found = [f"lag: {one.group} {one.records} records of {one.topic}, {one.age_s:.1f} s" for one in self.lag]
+        """Lines for people, below the table: what needs them first, each with what to do."""
+        found = [f"{row.story}; `sentinelctl logs {row.replica.name}` says more" for row in self.rows if row.fault]
         if any(not row.replica.is_supervised for row in self.rows):
-            found.append("some processes lost their supervisor and serve unwatched; `sentinelctl up` adopts them")
+            found.append(
+                "the supervisor is gone: these serve, but none would be restarted; `sentinelctl up` adopts them"
+            )
+        if self.rows and self.missing:
+            found.append(f"not running here: {', '.join(self.missing)}; `sentinelctl up` starts what is missing")
         found += [
-            f"{row.replica.name}: {row.replica.last_exit}, restarted {row.replica.restarts} times; "
-            f"`sentinelctl logs {row.replica.service}` says why"
-            for row in self.rows
-            if row.health in ("crashed", "crash-loop")
+            f"lag: {one.group} has {one.records} of {one.topic} to read"
+            + (f", the oldest for {one.age_s:.1f} s" if one.records else "")
+            for one in self.lag
         ]
-        return [*found, f"state in {self.state_dir}"]
+        supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
+        return [*found, f"{supervisor}state in {self.state_dir}"]
 
 
 def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     """`over_s`: how long CPU use is measured."""
     observed = project.runtime.observe()
-    order = {spec.name: position for position, spec in enumerate(project.desired())}
+    desired = project.desired()
+    order = {spec.name: position for position, spec in enumerate(desired)}
     usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
+    there = {replica.name for replica in replicas}
+    wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     return Overview(
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
-        rows=[Row(replica, health(replica), usage.get(replica.name)) for replica in replicas],
+        rows=[Row(replica, probe_fault(replica), usage.get(replica.name)) for replica in replicas],
+        missing=[name for name in wanted if name not in there],
         lag=asyncio.run(_lag(project)),
+        seen_at=time.time(),
     )
+
+
+def _age(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 async def _lag(project: Project) -> list[GroupLag]:

@@ -54,7 +54,7 @@ def _converge(spec: ServiceSpec, running: Sequence[Replica]) -> list[Operation]:
     for index in range(1, spec.replicas + 1):
         replica = by_index.get(index)
         if replica is None:
-            cause = f"scale {len(running)} → {spec.replicas}" if running else "not running"
+            cause = f"scale {len(running)} → {spec.replicas}" if running else "none was running"
             operations.append(Operation(Kind.START, spec.name, index, cause, spec))
         elif changed := _changed(replica.identity, spec.identity):
             operations.append(Operation(Kind.REPLACE, spec.name, index, f"changed: {changed}", spec))

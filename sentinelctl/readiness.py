@@ -2,12 +2,12 @@
 
 import http.client
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
-from sentinelctl.console import clean
 from sentinelctl.errors import UnhealthyError
+from sentinelctl.logline import fields, readable
 from sentinelctl.runtime.base import Runtime
 from sentinelctl.state import Replica, Status
 
@@ -18,13 +18,8 @@ _PROBE_S: Final = 2.0
 _SHOWN_LINES: Final = 20
 
 
-def health(replica: Replica) -> str:
-    """ready, not-ready, draining, crashed or crash-loop, from its probe."""
-    return "ready" if not (fault := probe_fault(replica)) else fault.partition(":")[0]
-
-
 def probe_fault(replica: Replica) -> str:
-    """Empty when it is ready; else a word of `health`, and after a colon what was seen."""
+    """Empty when it is ready; else not-ready, draining, crashed or crash-loop, and after a colon what was seen."""
     if replica.status is Status.DRAINING:
         return "draining: it was told to end"
     fault = f"crashed: {replica.last_exit}" if replica.status is Status.BACKING_OFF else _answer_fault(replica)
@@ -69,8 +64,8 @@ def wait_ready(
             name = (hopeless or waiting)[0]
             raise UnhealthyError(
                 _evidence(runtime, name, faults[name], None if hopeless else timeout_s),
-                remedy=f"`sentinelctl logs {name.rpartition('-')[0]}` shows all of it, `sentinelctl doctor` what this "
-                "machine lacks; after the cause is gone, `sentinelctl up` goes on from here",
+                remedy=f"`sentinelctl logs {name}` shows all of it, `sentinelctl doctor` what this machine lacks; "
+                "after the cause is gone, `sentinelctl up` goes on from here",
             )
         if waiting:
             sleep(_POLL_S)
@@ -78,5 +73,12 @@ def wait_ready(
 
 def _evidence(runtime: Runtime, name: str, fault: str, timeout_s: float | None) -> str:
     waited = f" after {timeout_s:g} s" if timeout_s is not None else ""
-    lines = "".join(f"\n  {clean(line.text)}" for line in runtime.logs({name}, lines=_SHOWN_LINES))
-    return f"{name} is not ready{waited} ({fault}); its last log lines:{lines or ' none'}"
+    lines = _of_its_last_run([line.text for line in runtime.logs({name}, lines=_SHOWN_LINES)])
+    shown = "".join(f"\n  {row}" for line in lines for row in readable(line).plain.split("\n"))
+    return f"{name} is not ready{waited} ({fault}); its last log lines:{shown or ' none'}"
+
+
+def _of_its_last_run(lines: Sequence[str]) -> Sequence[str]:
+    """From its last start on; one that has said nothing yet is shown with the run before it."""
+    starts = [at for at, line in enumerate(lines[:-1]) if fields(line).get("event") == "replica.started"]
+    return lines[starts[-1] :] if starts else lines

@@ -5,6 +5,7 @@ A service reads them once, in its `__main__`; `sentinelctl config init` writes t
 from the file that SENTINEL_<SECTION>_<KEY>_FILE names) and from nowhere else.
 """
 
+import difflib
 import os
 import socket
 import tomllib
@@ -256,24 +257,41 @@ def load(config: Path | None = None, environ: Mapping[str, str] | None = None) -
         return Settings.model_validate(document)
     except ValidationError as exc:
         faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in exc.errors(include_input=False)
+            _fault(tuple(map(str, error["loc"])), error["type"], error["msg"])
+            for error in exc.errors(include_input=False)
         )
         raise ConfigError(
             f"the settings do not hold: {faults}. `sentinelctl config init` writes a file with every key"
         ) from exc
 
 
+def _fault(where: tuple[str, ...], kind: str, message: str) -> str:
+    """In the words of the file: pydantic's speak of extra inputs and tuples."""
+    name = ".".join(where)
+    if kind == "tuple_type":
+        return f"{name}: should be a list of strings"
+    if kind != "extra_forbidden":
+        return f"{name}: {message}"
+    known = sections()[where[0]].model_fields if len(where) > 1 else sections()
+    near = difflib.get_close_matches(where[-1], known, 1)
+    return f"{name} is no {'setting' if len(where) > 1 else 'section'}{f', but {near[0]} is' if near else ''}"
+
+
 def _read(config: Path | None, environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     named = config or (Path(environ[Variable.CONFIG]) if environ.get(Variable.CONFIG) else None)
     path = named or DEFAULT_CONFIG
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as exc:
         if named is None:
             return {}
         raise ConfigError(f"no settings file at {path}; `sentinelctl config init {path}` writes one") from exc
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
         raise ConfigError(f"{path} is not readable TOML: {exc}") from exc
+    for name, values in document.items():
+        if not isinstance(values, dict):
+            raise ConfigError(f"{path}: {name} stands outside of any section; put it below its [section]")
+    return document
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:

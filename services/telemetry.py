@@ -85,15 +85,22 @@ class Metrics:
 
 
 def configure_logging(service: str, *, level: int = logging.INFO) -> None:
-    """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given."""
+    """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given.
+
+    Warnings of libraries come out the same way.
+    """
+    fields: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt=None, key="ts"),
+        structlog.processors.format_exc_info,
+    ]
+    renderer = structlog.processors.JSONRenderer(sort_keys=False)
+    library = logging.StreamHandler(sys.stderr)
+    library.setFormatter(structlog.stdlib.ProcessorFormatter(renderer, foreign_pre_chain=fields))
+    logging.basicConfig(handlers=[library], level=logging.WARNING)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt=None, key="ts"),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(sort_keys=False),
-        ],
+        processors=[*fields, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
@@ -135,7 +142,10 @@ class OpsServer:
             ) from exc
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
+        # The interval is how long a drain waits for this thread.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="ops", daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -66,8 +66,21 @@ def test_a_range_of_ones_own_is_passed_on_as_it_is(repository: Path) -> None:
     assert not (repository / "owned").exists()
 
 
-def test_a_shallow_checkout_is_told_what_to_set(repository: Path) -> None:
-    done = review(repository, BASE="f" * 40, HEAD=git(repository, "rev-parse", "HEAD"))
+def test_a_push_that_was_forced_is_reviewed_by_its_last_commit_and_says_so(repository: Path) -> None:
+    head = git(repository, "rev-parse", "HEAD")
+    notice, *words = review(repository, BASE="f" * 40, HEAD=head).stdout.splitlines()
+    assert notice.startswith(f"::notice title=Sentinel::{'f' * 40} is gone")
+    assert words == ["review", "--format", "github", "--", head]
+
+
+@pytest.mark.parametrize("gone", ["BASE", "HEAD"])
+def test_a_checkout_without_its_history_is_told_what_to_set(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, gone: str
+) -> None:
+    clone = tmp_path_factory.mktemp("shallow")
+    git(clone, "clone", "-q", "--depth", "1", f"file://{repository}", ".")
+    head = git(repository, "rev-parse", "HEAD")
+    done = review(clone, **{"BASE": head, "HEAD": head, gone: "f" * 40})
     assert done.returncode == 2
     assert done.stdout.startswith("::error title=Sentinel::The commit ffff")
     assert "fetch-depth: 0" in done.stdout

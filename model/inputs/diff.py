@@ -12,13 +12,14 @@ from typing import Final, Literal
 
 LineKind = Literal["add", "del", "ctx"]
 Status = Literal["added", "removed", "modified", "renamed", "copied"]
-FileKind = Literal["text", "binary", "submodule", "symlink", "combined"]
+FileKind = Literal["text", "binary", "submodule", "symlink", "combined", "unmerged"]
 
 _KINDS: Final[dict[str, LineKind]] = {"+": "add", "-": "del", " ": "ctx"}
 _MAX_NUMBER: Final = 2**31 - 1  # line numbers travel as int32
 _HUNK = re.compile(r"@@ -([0-9]+)(?:,([0-9]+))? \+([0-9]+)(?:,([0-9]+))? @@(.*)", re.DOTALL)
 _SUBMODULE = re.compile(r"Submodule (.+) [0-9a-f]{7,64}\.{2,3}[0-9a-f]{7,64}\b.*")
 _BINARY = re.compile(r"Binary files (.+) and (.+) differ")
+_UNMERGED = "* Unmerged path "
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _ESCAPES: Final = {b"a": b"\a", b"b": b"\b", b"t": b"\t", b"n": b"\n", b"v": b"\v", b"f": b"\f", b"r": b"\r"}
@@ -64,10 +65,6 @@ class FileDiff:
     kind: FileKind
     hunks: tuple[Hunk, ...]
 
-    @property
-    def is_binary(self) -> bool:
-        return self.kind == "binary"
-
 
 def parse_patch(patch: str, path: str) -> tuple[Hunk, ...]:
     """The hunks of GitHub's `patch`: @@ blocks and nothing else. Empty text has none.
@@ -88,8 +85,8 @@ def parse_diff(text: str | bytes) -> tuple[FileDiff, ...]:
     """The files of a `git diff`, of `git show`, `git log -p`, `git format-patch`, or of plain `diff -u`.
 
     Text around the files (commit messages, mail headers) is passed over. Combined diffs of merges (`diff --cc`) come
-    back as kind `combined`: their columns are no lines of one file pair. Empty text has no files; other text without
-    a single file raises DiffError, as does any malformed hunk, naming the line.
+    back as kind `combined`, as their columns are no lines of one file pair, and files in conflict as `unmerged`. Empty
+    text has no files; other text without a single file raises DiffError, as does any malformed hunk, naming the line.
     """
     lines = _split(text)
     files: list[FileDiff] = []
@@ -109,7 +106,9 @@ def parse_diff(text: str | bytes) -> tuple[FileDiff, ...]:
         elif _HUNK.match(line):
             raise DiffError(f"line {at + 1}: a hunk before any file header ('diff --git' or '---' and '+++')")
         else:
-            if found := _SUBMODULE.match(line):
+            if line.startswith(_UNMERGED):
+                files.append(FileDiff(_unquote(line.removeprefix(_UNMERGED)), None, "modified", "unmerged", ()))
+            elif found := _SUBMODULE.match(line):
                 files.append(FileDiff(found[1], None, "modified", "submodule", ()))
             elif found := _BINARY.match(line):
                 old, new = _names(found[1], found[2])
@@ -226,7 +225,8 @@ def _miscounted(header_at: int, at: int, word: str, old_lines: int, new_lines: i
 
 def _git_file(lines: list[str], at: int) -> tuple[FileDiff, int]:
     """The file whose `diff --git` line is lines[at], and where the text goes on."""
-    old, new = _git_names(lines[at].removeprefix("diff --git ").rstrip("\r"))
+    header = lines[at].removeprefix("diff --git ").rstrip("\r")
+    old, new = _git_names(header)
     status: Status = "modified"
     kind: FileKind = "text"
     at += 1
@@ -253,6 +253,8 @@ def _git_file(lines: list[str], at: int) -> tuple[FileDiff, int]:
     elif at < len(lines) and (_BINARY.match(lines[at]) or lines[at].startswith("GIT binary patch")):
         kind = "binary"
         at = _next_file(lines, at)
+    if old is None and new is None:
+        old, new = _unequal_names(header)
     path = new or old
     if not path:
         raise DiffError(f"line {at}: no path to be read from the lines of this file's header")
@@ -313,6 +315,15 @@ def _git_names(rest: str) -> tuple[str | None, str | None]:
         old, new = rest[:middle], rest[middle + 1 :]
     stripped = _strip_prefixes(_unquote(old), _unquote(new))
     return stripped if stripped[0] == stripped[1] else (None, None)
+
+
+def _unequal_names(rest: str) -> tuple[str | None, str | None]:
+    """The two paths of `git diff --no-index` where nothing but its `diff --git` line names them."""
+    for gap in (" b/", " "):
+        old, _, new = rest.partition(gap)
+        if old and new:
+            return _strip_prefixes(_unquote(old), _unquote(gap[1:] + new))
+    return None, None
 
 
 def _names(old: str, new: str) -> tuple[str | None, str | None]:

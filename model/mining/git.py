@@ -5,13 +5,12 @@ a run that is repeated goes on where it stopped. Other people's text stays in th
 """
 
 import json
-import os
 import random
 import re
 import subprocess
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +25,8 @@ _MAX_FILE_BYTES: Final = 80_000
 _MAX_HUNKS: Final = 10  # of one commit, so that one large change does not fill the sample
 _MAX_LINES: Final = 120  # of one hunk; the rest is left out
 _MAX_LINE_CHARS: Final = 400
+_LICENCE_CHARS: Final = 1500
+_COMMIT: Final = re.compile(rb"\0([0-9a-f]{40}) ([0-9]+)\n")
 _EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _SECRET: Final = re.compile(
     r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abp]-[\w-]{10,}|eyJ[\w-]{20,}\.[\w-]{10,}|[0-9a-fA-F]{32,}|[A-Za-z0-9+/]{48,}={0,2}"
@@ -64,7 +65,7 @@ def mine(repository: Path, name: str, out: Path, teachers: Sequence[Teacher], op
     if summary.exists():
         return Source(**json.loads(summary.read_text("utf-8")))
     out.mkdir(parents=True, exist_ok=True)
-    count = Counter[str]()
+    count = Counter(hunks=0, lines=0, findings=0)
     part = target.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:
         for record in _records(repository, name, teachers, options):
@@ -112,9 +113,8 @@ def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
     shas = _git(repository, "rev-list", "--no-merges", "HEAD").split()
     chosen = random.Random(options.seed).sample(shas, min(options.commits, len(shas)))
     log = _log(repository, chosen)
-    for part in log.split(b"\0")[1:]:
-        head, _, text = part.partition(b"\n")
-        sha, time = head.decode().split()
+    parts = _COMMIT.split(log)[1:]  # a patch can hold a NUL of its own
+    for sha, time, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
         if len(text) > 2_000_000:
             continue
         for block in re.split(rb"(?m)^(?=diff --git )", text)[1:]:
@@ -124,7 +124,7 @@ def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
             except DiffError:
                 continue
             if index and files and files[0].hunks and skip_reason(files[0].path) is None:
-                yield _Change(sha, int(time), files[0], index[1].decode())
+                yield _Change(sha.decode(), int(time), files[0], index[1].decode())
 
 
 def _log(repository: Path, shas: Sequence[str]) -> bytes:
@@ -238,7 +238,7 @@ def _drop_secrets(text: str) -> str:
 
 
 def _licence(repository: Path) -> str:
-    """SPDX id by the licence file's words; `see repository` where they are of another kind."""
+    """SPDX id by the opening words of the licence file; `see repository` where they are of another kind or several."""
     names = _git(repository, "ls-tree", "--name-only", "HEAD").splitlines()
     known = (
         ("Apache License", "Apache-2.0"), ("GNU AFFERO", "AGPL-3.0"),
@@ -248,26 +248,13 @@ def _licence(repository: Path) -> str:
     )  # fmt: skip
     for name in names:
         if re.match(r"(?i)(licen[cs]e|copying)", name):
-            text = " ".join(_git(repository, "show", f"HEAD:{name}").split())
-            for words, licence in known:
-                if words.lower() in text.lower():
-                    return licence
+            text = " ".join(_git(repository, "show", f"HEAD:{name}").split())[:_LICENCE_CHARS].lower()
+            found = [licence for words, licence in known if words.lower() in text]
+            if len(found) == 1:
+                return found[0]
     return "see repository"
 
 
 def _git(repository: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(repository), *arguments], capture_output=True, check=False)
     return done.stdout.decode("utf-8", "replace")
-
-
-def mine_all(
-    repositories: Sequence[tuple[Path, str]],
-    out: Path,
-    teachers: Sequence[Teacher],
-    options: MineOptions,
-    progress: Callable[[Source], None],
-) -> None:
-    """Each repository in turn, at the lowest priority: mining shares the machine."""
-    os.nice(5)
-    for repository, name in repositories:
-        progress(mine(repository, name, out, teachers, options))

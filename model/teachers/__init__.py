@@ -1,6 +1,7 @@
 """Analyzers that teach the model: files in, diagnostics out. Each is one module; an absent one is named."""
 
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,8 +39,8 @@ class Teacher:
 
 
 def find(program: str, remedy: str) -> str:
-    """Path of a program, or TeacherAbsent."""
-    found = shutil.which(program)
+    """Path of a program, on PATH or beside the running Python (a venv need not be activated), or TeacherAbsent."""
+    found = shutil.which(program) or shutil.which(program, path=str(Path(sys.executable).parent))
     if found is None:
         raise TeacherAbsent(f"{program} is not on PATH; {remedy}")
     return found

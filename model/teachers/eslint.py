@@ -21,15 +21,29 @@ _OPTIONS = {
     "no-empty": [{"allowEmptyCatch": False}],
     "max-params": [5],
 }
+_CRASHED = "rule crashed: "
 _CONFIG = """
 import {{ createRequire }} from 'node:module';
 const require = createRequire({modules} + '/');
 const load = (name) => {{ const found = require(name); return found.default ?? found; }};
 const parser = load('@typescript-eslint/parser');
+// A plugin's rule that crashes says so of its file, instead of taking the whole run with it.
+const guarded = (rule) => ({{ ...rule, create: (context) => {{
+  const said = new Set();
+  const crashed = (error) => {{
+    if (!said.size) context.report({{ loc: {{ line: 1, column: 0 }}, message: {crashed} + error }});
+    said.add(error);
+  }};
+  const guard = (call) => (...given) => {{ try {{ return call(...given); }} catch (error) {{ crashed(error); }} }};
+  const listeners = guard(() => rule.create(context))() ?? {{}};
+  return Object.fromEntries(Object.entries(listeners).map(([on, call]) => [on, guard(call)]));
+}} }});
+const guard_all = (plugin) => ({{ ...plugin,
+  rules: Object.fromEntries(Object.entries(plugin.rules).map(([name, rule]) => [name, guarded(rule)])) }});
 const plugins = {{
-  '@typescript-eslint': load('@typescript-eslint/eslint-plugin'),
-  security: load('eslint-plugin-security'),
-  sonarjs: load('eslint-plugin-sonarjs'),
+  '@typescript-eslint': guard_all(load('@typescript-eslint/eslint-plugin')),
+  security: guard_all(load('eslint-plugin-security')),
+  sonarjs: guard_all(load('eslint-plugin-sonarjs')),
 }};
 const core = new Map(load('eslint/use-at-your-own-risk').builtinRules);
 const known = (name) => {{
@@ -64,7 +78,10 @@ def teacher(rules: Sequence[str], modules: Path | None = None) -> Teacher:
         config = folder / "eslint.config.mjs"
         config.write_text(
             _CONFIG.format(
-                modules=json.dumps(str(modules)), options=json.dumps(_OPTIONS), rules=json.dumps(sorted(rules))
+                modules=json.dumps(str(modules)),
+                options=json.dumps(_OPTIONS),
+                rules=json.dumps(sorted(rules)),
+                crashed=json.dumps(_CRASHED),
             )
         )
         command = [node, main, "--no-inline-config", "--config", str(config), "--format", "json", "--no-warn-ignored"]
@@ -74,21 +91,20 @@ def teacher(rules: Sequence[str], modules: Path | None = None) -> Teacher:
 
 
 def _run(command: Sequence[str], folder: Path, files: Sequence[str]) -> Report:
-    """A rule that crashes takes the whole run with it, so the file it crashes on is found by halving and named."""
     done = subprocess.run([*command, *files], cwd=folder, capture_output=True, check=False)
     if done.returncode == 2:
         if "Occurred while linting" not in (said := done.stderr.decode(errors="replace")):
             raise RuntimeError(f"eslint failed: {said[-2000:]}")
         if len(files) == 1:
             return Report((), frozenset(files))
-        half = len(files) // 2
+        half = len(files) // 2  # a rule of eslint's own crashed: its file is found by halving
         first, second = _run(command, folder, files[:half]), _run(command, folder, files[half:])
         return Report(first.diagnostics + second.diagnostics, first.unparsable | second.unparsable)
     diagnostics, broken = [], set()
     for file in json.loads(done.stdout):
         name = str(Path(file["filePath"]).relative_to(folder.resolve()))
         for one in file["messages"]:
-            if one.get("fatal") or one["ruleId"] is None:
+            if one.get("fatal") or one["ruleId"] is None or one["message"].startswith(_CRASHED):
                 broken.add(name)
             else:
                 diagnostics.append(Diagnostic(name, one["line"], one.get("endLine") or one["line"], one["ruleId"]))

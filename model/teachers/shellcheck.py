@@ -20,7 +20,11 @@ def teacher(rules: Sequence[str]) -> Teacher:
                 [program, "--norc", "--format=json1", f"--shell={shell}", *names],
                 cwd=folder, capture_output=True, check=False,
             )  # fmt: skip
-            for one in json.loads(done.stdout or b'{"comments": []}')["comments"]:
+            said = done.stderr.decode(errors="replace")
+            if done.returncode not in (0, 1, 2):  # 1: it has findings, 2: there are files it could not read
+                raise RuntimeError(f"shellcheck ended with {done.returncode}: {said[-500:]}")
+            broken |= {name for name in names if f"{name}:" in said}
+            for one in json.loads(done.stdout)["comments"]:
                 if one["level"] == "error" and one["code"] in _PARSE:
                     broken.add(one["file"])
                 elif (code := f"SC{one['code']}") in rules:

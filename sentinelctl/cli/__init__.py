@@ -107,18 +107,29 @@ def _register() -> None:
             app.command(name)(getattr(module, name))
 
 
+def _refuse(console: Console, fault: typer.TyperException) -> None:
+    """Words that make no sense, with the option they concern; the help itself where a command was left out."""
+    message = getattr(fault, "format_message", fault.__str__)()
+    if message.startswith("Usage: ") and not console.is_json:
+        console.note(message)
+        return
+    context = getattr(fault, "ctx", None)
+    command = context.command_path if context is not None else "sentinelctl"
+    console.error(message, f"`{command} --help` says what there is", Exit.USAGE)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs one command and exits with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     _register()
     console = Console(is_json="--json" in arguments)
     try:
-        code = app(hoist(arguments), standalone_mode=False)
+        code = app(hoist(arguments), prog_name="sentinelctl", standalone_mode=False)
     except SentinelError as exc:
         console.error(exc.message, exc.remedy, exc.exit_code)
         code = exc.exit_code
     except typer.TyperException as exc:
-        console.error(str(exc), "`sentinelctl --help` lists the commands", Exit.USAGE)
+        _refuse(console, exc)
         code = Exit.USAGE
     except (KeyboardInterrupt, typer.Abort):
         console.note("interrupted")

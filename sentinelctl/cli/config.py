@@ -10,7 +10,10 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, write
 
 @app.command("show")
 def show(ctx: typer.Context) -> None:
-    """Every setting in force with its source; of a secret only whether it is set."""
+    """Show every setting in force, and its source.
+
+    Of a secret only whether it is set.
+    """
     from sentinelctl.config_file import Source, config_path, effective
 
     console = ctx.obj.console
@@ -41,7 +44,7 @@ def init(
     path: Annotated[Path | None, typer.Argument(help="Where; default ./sentinel.toml.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
 ) -> None:
-    """Write a settings file with every key, its default and what it means."""
+    """Write a settings file, every key explained."""
     from sentinelctl.config_file import config_path, render
     from sentinelctl.errors import UsageError
 
@@ -63,12 +66,19 @@ def init(
 
 @app.command("validate")
 def validate(ctx: typer.Context) -> None:
-    """Check the settings file and the environment; exit 2 names each fault."""
-    from sentinelctl.config_file import config_path
+    """Check the settings file and the environment.
+
+    Exit 2 names each fault.
+    """
+    from sentinelctl.config_file import config_path, unread
 
     console = ctx.obj.console
     ctx.obj.settings()
     path = config_path(ctx.find_root().params["config"])
-    console.note(f"{path} holds" if path.exists() else f"no file at {path}: the defaults and the environment hold")
+    warnings = unread()
+    for line in warnings:
+        console.note(f"warning: {line}")
+    console.note(f"{path if path.exists() else f'no file at {path}: the defaults'} and the environment are valid")
     if console.is_json:
-        console.document({"version": 1, "is_valid": True, "file": str(path) if path.exists() else None})
+        file = str(path) if path.exists() else None
+        console.document({"version": 1, "is_valid": True, "file": file, "warnings": warnings})

@@ -11,7 +11,10 @@ def doctor(
     ctx: typer.Context,
     online: Annotated[bool, typer.Option("--online", help="Also ask GitHub whether it takes the token.")] = False,
 ) -> None:
-    """Check Python, libraries, the model, git, disk, ports and secrets; exit 3 when one fails."""
+    """Check what this machine needs.
+
+    Python, libraries, the model, git, the state folder, disk, ports and secrets. Exit 3 when one of them fails.
+    """
     from dataclasses import asdict
 
     from rich.text import Text
@@ -26,11 +29,16 @@ def doctor(
         found.append(check)
         if not console.is_json:
             console.out.print(
-                Text.assemble((f"{check.verdict:<8}", _STYLES[check.verdict]), f"{check.name:<13}", check.seen)
+                Text.assemble((f"{check.verdict:<8}", _STYLES[check.verdict]), f"{check.name:<15}", check.seen)
             )
             if check.remedy:
-                console.out.print(f"{'':<21}{check.remedy}", markup=False)
-    has_failed = any(check.verdict is Verdict.FAILED for check in found)
+                console.out.print(f"{'':<23}{check.remedy}", markup=False)
+    failed = [check.name for check in found if check.verdict is Verdict.FAILED]
+    console.note(
+        f"{len(failed)} of {len(found)} failed: {', '.join(failed)}"
+        if failed
+        else "all is there; next: `sentinelctl up`"
+    )
     if console.is_json:
-        console.document({"version": 1, "is_ok": not has_failed, "checks": [asdict(check) for check in found]})
-    raise typer.Exit(Exit.PREFLIGHT if has_failed else Exit.DONE)
+        console.document({"version": 1, "is_ok": not failed, "checks": [asdict(check) for check in found]})
+    raise typer.Exit(Exit.PREFLIGHT if failed else Exit.DONE)

@@ -1,8 +1,12 @@
 """sentinelctl down: drains and stops everything; data stays unless asked otherwise."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 
 def down(
@@ -14,45 +18,44 @@ def down(
     """Stop every service; keep the data."""
     import sys
 
-    from sentinelctl.cli.progress import described, reporter
+    from sentinelctl.cli.progress import described, document, reporter
     from sentinelctl.errors import Exit, UsageError
     from sentinelctl.lifecycle import Project
 
     console = ctx.obj.console
     project = Project(ctx.obj.settings())
     console.note(f"runtime: {project.runtime.name}, state in {project.state_dir.path}")
-    files = project.data_files() if volumes else []
+    found, files = project.plan_down(), project.data_files() if volumes else []
     if dry_run:
-        found = project.plan_down()
-        for line in [*described(found), *(f"delete  {path}" for path in files)]:
+        for line in [*described(found), *_listed("delete", files)] or ["nothing runs"]:
             console.note(line)
-        if console.is_json:
-            document = {"version": 1, "runtime": project.runtime.name, "operations": found.document()}
-            console.document({**document, "is_dry_run": True, "deleted": [str(path) for path in files]})
-        raise typer.Exit(Exit.CHANGES_PENDING if found.operations or files else Exit.DONE)
-    if files and not yes:
+    elif files and not yes:
         if console.is_json or not sys.stdin.isatty():
             raise UsageError("--volumes deletes data and nobody can be asked", remedy="say --yes as well")
-        for path in files:
-            console.note(f"delete  {path}")
-        typer.confirm("Delete these files? Reviews not posted yet are lost", abort=True, err=True)
-    if not project.state_dir.path.is_dir():
+        for line in _listed("delete", files):
+            console.note(line)
+        if not typer.confirm("Delete these files? Reviews not posted yet are lost", err=True):
+            console.note("nothing was changed")
+            raise typer.Exit(Exit.ERROR)
+    if not dry_run and project.state_dir.path.is_dir():
+        with project.locked():
+            found = project.plan_down()
+            project.apply(found, report=reporter(console))
+            project.forget_scale()
+            files = project.delete_data() if volumes else []
+        for line in _listed("deleted", files):
+            console.note(line)
+    if not dry_run and not found.operations:
         console.note("nothing runs")
-        if console.is_json:
-            console.document({"version": 1, "runtime": project.runtime.name, "operations": [], "deleted": []})
-        return
-    with project.locked():
-        found = project.plan_down()
-        project.apply(found, report=reporter(console))
-        project.forget_scale()
-        if volumes:
-            files = project.delete_data()
-    if not found.operations:
-        console.note("nothing runs")
-    for path in files:
-        console.note(f"deleted {path}")
     if console.is_json:
-        deleted = [str(path) for path in files]
-        console.document(
-            {"version": 1, "runtime": project.runtime.name, "operations": found.document(), "deleted": deleted}
-        )
+        console.document({**document(project, found, is_dry_run=dry_run), "deleted": [str(path) for path in files]})
+    if dry_run and (found.operations or files):
+        raise typer.Exit(Exit.CHANGES_PENDING)
+
+
+def _listed(verb: str, files: "Sequence[Path]") -> list[str]:
+    """One line a folder."""
+    folders: dict[Path, list[str]] = {}
+    for path in files:
+        folders.setdefault(path.parent, []).append(path.name)
+    return [f"{verb:<8} {folder}: {', '.join(names)}" for folder, names in folders.items()]

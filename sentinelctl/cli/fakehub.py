@@ -27,6 +27,7 @@ def fakehub(
     import asyncio
     import signal
 
+    from sentinelctl.errors import UsageError
     from sentinelctl.fakehub.hub import FakeHub
     from sentinelctl.fakehub.server import serve
 
@@ -34,7 +35,11 @@ def fakehub(
     token = settings.github.token.get_secret_value() or None
     hub = FakeHub(repo or [Path()], copies=copies, token=token, latency_ms=latency_ms)
     if webhook is not None:
+        if not webhook.startswith(("http://", "https://")):
+            raise UsageError(f"--webhook is {webhook!r}, no address", remedy="give http(s)://HOST:PORT/webhook")
         secret = settings.webhook.secret.get_secret_value() or None
+        if secret is None:
+            console.note("SENTINEL_WEBHOOK_SECRET is not set: deliveries go out unsigned, and a receiver refuses them")
         for served in hub.repositories:
             hub.add_hook(served, webhook, ("push", "pull_request"), secret)
 

@@ -1,45 +1,56 @@
 """How the lifecycle commands name services and tell what they do."""
 
+import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from sentinelctl.console import Console
 from sentinelctl.errors import Exit, UsageError
 from sentinelctl.runtime.base import Applied
-from sentinelctl.state import Operation, Plan
+from sentinelctl.state import Kind, Operation, Plan
 
 if TYPE_CHECKING:
     from sentinelctl.lifecycle import Project
 
+_DONE: Final = {Kind.START: "started", Kind.STOP: "stopped", Kind.REPLACE: "replaced", Kind.ADOPT: "adopted"}
 
-def named_services(words: Sequence[str] | None, services: Collection[str]) -> list[str]:
-    """The services that were named, all when none was. Raises UsageError for a name there is none of."""
+
+def named_services(
+    words: Sequence[str] | None, services: Collection[str], *, replicas: Collection[str] = ()
+) -> list[str]:
+    """The services, or `replicas`, that were named; all services when none was. Raises UsageError for another name."""
     named = [word.strip() for word in words or ()]
     for name in named:
-        if name not in services:
+        if name not in services and name not in replicas:
             raise UsageError(f"no service is named {name!r}", remedy=f"there are {', '.join(services)}")
     return named or list(services)
 
 
 def described(plan: Plan) -> list[str]:
     """One line an operation, with its cause."""
-    return [_line(operation) for operation in plan.operations] or ["nothing to change"]
+    return [f"{one.kind:<8} {one.replica:<12} {one.cause}" for one in plan.operations]
 
 
 def reporter(console: Console) -> Callable[[Operation, Applied], None]:
     """Prints each operation once it is done."""
 
     def report(operation: Operation, applied: Applied) -> None:
-        pid = f" (pid {applied.pid})" if applied.pid else ""
-        console.note(f"{_line(operation)}{pid}{', by force' if applied.was_killed else ''}")
+        pid = f"pid {applied.pid}" if applied.pid else "by force" if applied.was_killed else ""
+        console.note(f"{_DONE[operation.kind]:<8} {operation.replica:<12} {pid:<12} {operation.cause}")
 
     return report
 
 
-def _line(operation: Operation) -> str:
-    return f"{operation.kind:<8}{operation.replica:<13} {operation.cause}"
+def document(project: "Project", plan: Plan, *, is_dry_run: bool) -> dict[str, Any]:
+    """What a command that changes something answers under --json."""
+    return {
+        "version": 1,
+        "runtime": project.runtime.name,
+        "is_dry_run": is_dry_run,
+        "operations": plan.document(),
+    }
 
 
 def change(
@@ -50,28 +61,33 @@ def change(
     is_dry_run: bool,
     ready_s: float | None,
     before: Callable[[], None] = lambda: None,
-) -> None:
-    """Plans, and applies that very plan under the lock. Raises typer.Exit(100) for a dry run with changes."""
+    unchanged: str = "nothing to change",
+) -> Plan:
+    """Plans, applies that very plan under the lock and returns it.
+
+    A dry run ends the command, with its document: typer.Exit, 100 when something would change.
+    """
     console.note(f"runtime: {project.runtime.name}, state in {project.state_dir.path}")
     if is_dry_run:
         found = planned()
-    else:
-        with project.locked():
-            project.prepare()
-            found = planned()
-            before()
-            project.apply(found, ready_s=ready_s, report=reporter(console))
-    if is_dry_run or not found.operations:
-        for line in described(found):
+        for line in described(found) or [unchanged]:
             console.note(line)
-    if console.is_json:
-        console.document(
-            {
-                "version": 1,
-                "runtime": project.runtime.name,
-                "is_dry_run": is_dry_run,
-                "operations": found.document(),
-            }
-        )
-    if is_dry_run and found.operations:
-        raise typer.Exit(Exit.CHANGES_PENDING)
+        if console.is_json:
+            console.document(document(project, found, is_dry_run=True))
+        raise typer.Exit(Exit.CHANGES_PENDING if found.operations else Exit.DONE)
+    began = time.monotonic()
+    with project.locked():
+        project.prepare()
+        found = planned()
+        before()
+        try:
+            project.apply(found, ready_s=ready_s, report=reporter(console))
+        except KeyboardInterrupt:
+            console.note("interrupted; what was started runs on: `sentinelctl status` shows it, `down` stops it")
+            raise
+    if not found.operations:
+        console.note(unchanged)
+    elif any(one.kind is not Kind.STOP for one in found.operations):
+        waited = f"ready after {time.monotonic() - began:.1f} s"
+        console.note(waited if ready_s is not None else "not waited for; `sentinelctl status` says when it is ready")
+    return found

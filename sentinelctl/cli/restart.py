@@ -11,11 +11,24 @@ def restart(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; exit 100 when it is not empty.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds each replica has to become ready.")] = 60.0,
 ) -> None:
-    """Restart what runs, one replica at a time, with the present settings."""
+    """Restart what runs, one after the other.
+
+    Each replica starts with the present settings and is ready before the next one ends.
+    """
     from sentinelctl.catalog import SERVICES
-    from sentinelctl.cli.progress import change, named_services
+    from sentinelctl.cli.progress import change, document, named_services
     from sentinelctl.lifecycle import Project
 
     names = named_services(services, SERVICES)
+    console = ctx.obj.console
     project = Project(ctx.obj.settings())
-    change(ctx.obj.console, project, lambda: project.plan_restart(names), is_dry_run=dry_run, ready_s=timeout)
+    found = change(
+        console,
+        project,
+        lambda: project.plan_restart(names),
+        is_dry_run=dry_run,
+        ready_s=timeout,
+        unchanged="none of it runs; `sentinelctl up` starts it",
+    )
+    if console.is_json:
+        console.document(document(project, found, is_dry_run=False))

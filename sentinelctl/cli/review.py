@@ -11,6 +11,9 @@ import typer
 from sentinelctl.errors import Exit, SentinelError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from model.inputs.chunk import Chunk
     from sentinelctl.console import Console
     from sentinelctl.review.change import Change
     from sentinelctl.review.findings import Reviewed
@@ -51,7 +54,9 @@ def review(
         console.note(f"reviewing {change.label}")
     if change.note:
         console.note(change.note)
-    reviewed = _review(change, least, weights)
+    if not change.diff.strip():
+        console.note(f"{change.label} is empty: nothing was reviewed")
+    reviewed = _review(console, change, least, weights)
     _write(console, "json" if console.is_json else format or "text", change, reviewed)
     if fail_on is not None and reviewed.reaches(fail_on):
         raise typer.Exit(Exit.THRESHOLD)
@@ -67,7 +72,7 @@ def _change(range_: str | None, staged: bool, diff: str | None) -> "Change":
     return read_present(Path.cwd()) if range_ is None else read_range(Path.cwd(), range_)
 
 
-def _review(change: "Change", least: Severity, weights: Path | None) -> "Reviewed":
+def _review(console: "Console", change: "Change", least: Severity, weights: Path | None) -> "Reviewed":
     from model.engine import ModelError, load_engine
     from model.inputs.diff import DiffError, parse_diff
     from sentinelctl.review.findings import review_files
@@ -75,9 +80,20 @@ def _review(change: "Change", least: Severity, weights: Path | None) -> "Reviewe
     try:
         files = parse_diff(change.diff)
     except DiffError as exc:
-        raise UsageError(f"{change.label} is no diff that can be read: {exc}") from exc
+        raise UsageError(
+            f"{change.label} is no diff that can be read: {exc}",
+            remedy="give a unified one, as `git diff` and `diff -u` write it",
+        ) from exc
+
+    def watched(parts: "Sequence[Sequence[Chunk]]") -> "Iterable[Sequence[Chunk]]":
+        if len(parts) < 2 or not console.err.is_terminal:
+            return parts
+        from rich.progress import track
+
+        return track(parts, "reviewing", console=console.err, transient=True)
+
     try:
-        return review_files(load_engine(weights=weights), files, least)
+        return review_files(load_engine(weights=weights), files, least, watched)
     except ModelError as exc:
         raise SentinelError(str(exc)) from exc
 

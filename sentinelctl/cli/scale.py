@@ -13,9 +13,13 @@ def scale(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; exit 100 when it is not empty.")] = False,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for readiness.")] = 60.0,
 ) -> None:
-    """Set the number of replicas; what goes is drained first."""
+    """Set how many replicas of a service run.
+
+    It holds until `down`, or until the settings ask for another number. What goes is drained: it finishes the records
+    it has and commits them.
+    """
     from sentinelctl.catalog import SERVICES
-    from sentinelctl.cli.progress import change, named_services
+    from sentinelctl.cli.progress import change, document, named_services
     from sentinelctl.errors import UsageError
     from sentinelctl.lifecycle import Project
 
@@ -26,12 +30,15 @@ def scale(
         if not number.isdecimal() or int(number) > _MAX_REPLICAS:
             raise UsageError(f"{word!r} is no SERVICE=N with N from 0 to {_MAX_REPLICAS}", remedy="try extractor=3")
         counts[name] = int(number)
+    console = ctx.obj.console
     project = Project(ctx.obj.settings())
-    change(
-        ctx.obj.console,
+    found = change(
+        console,
         project,
         lambda: project.plan_scale(counts),
         is_dry_run=dry_run,
         ready_s=timeout,
         before=lambda: project.remember_scale(counts),
     )
+    if console.is_json:
+        console.document(document(project, found, is_dry_run=False))

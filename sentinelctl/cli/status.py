@@ -5,13 +5,18 @@ from typing import Annotated
 import typer
 
 _EVERY_S = 1.0
+_GLANCE_S = 0.5
 
 
 def status(
     ctx: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Again every second, until Ctrl-C.")] = False,
 ) -> None:
-    """Show each replica's pid, health, restarts, use and ports; exit 4 when one is not ready."""
+    """Show what runs, and how it fares.
+
+    Each replica's pid, health, age, restarts, use and ports, and how far behind the consumers are. Exit 4 when a
+    replica is not ready, or lost its supervisor.
+    """
     from sentinelctl.errors import Exit
     from sentinelctl.lifecycle import Project
     from sentinelctl.overview import overview
@@ -19,7 +24,7 @@ def status(
     console = ctx.obj.console
     project = Project(ctx.obj.settings())
     while True:
-        seen = overview(project, over_s=_EVERY_S if watch else 0.2)
+        seen = overview(project, over_s=_EVERY_S if watch else _GLANCE_S)
         if console.is_json:
             console.document(seen.document())
         else:

@@ -10,12 +10,11 @@ def up(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; exit 100 when it is not empty.")] = False,
     only: Annotated[str | None, typer.Option(help="Services, comma-separated; the others are left alone.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until everything is ready.")] = True,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for readiness.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for readiness; else exit 4.")] = 60.0,
 ) -> None:
     """Start the services, or bring them to what the settings say."""
     from sentinelctl.catalog import SERVICES
-    from sentinelctl.cli.progress import described, named_services, reporter
-    from sentinelctl.errors import Exit
+    from sentinelctl.cli.progress import change, named_services
     from sentinelctl.lifecycle import Project
     from sentinelctl.overview import overview
     from sentinelctl.readiness import wait_ready
@@ -23,25 +22,11 @@ def up(
     console = ctx.obj.console
     names = named_services(only.split(",") if only is not None else None, SERVICES)
     project = Project(ctx.obj.settings())
-    console.note(f"runtime: {project.runtime.name}, state in {project.state_dir.path}")
-    if dry_run:
-        found = project.plan_up(names)
-        for line in described(found):
-            console.note(line)
-        if console.is_json:
-            console.document(
-                {"version": 1, "runtime": project.runtime.name, "is_dry_run": True, "operations": found.document()}
-            )
-        raise typer.Exit(Exit.CHANGES_PENDING if found.operations else Exit.DONE)
-    with project.locked():
-        project.prepare()
-        found = project.plan_up(names)
-        if not found.operations:
-            console.note("nothing to change")
-        project.apply(found, ready_s=timeout if wait else None, report=reporter(console))
-        if wait:
-            running = [replica.name for replica in project.runtime.observe().replicas if replica.service in names]
-            wait_ready(project.runtime, running, timeout)
+    ready_s = timeout if wait else None
+    found = change(console, project, lambda: project.plan_up(names), is_dry_run=dry_run, ready_s=ready_s)
+    if ready_s is not None:
+        running = [replica.name for replica in project.runtime.observe().replicas if replica.service in names]
+        wait_ready(project.runtime, running, ready_s)
     seen = overview(project)
     if console.is_json:
         console.document({**seen.document(), "operations": found.document()})
@@ -49,7 +34,6 @@ def up(
     console.out.print(seen.table())
     for line in seen.notes():
         console.note(line)
-    webhook = project.settings.webhook
     port = next((row.replica.ports["http"] for row in seen.rows if row.replica.service == "webhook"), None)
     if port is not None:
-        console.note(f"deliveries go to http://{webhook.bind}:{port}/webhook")
+        console.note(f"deliveries go to http://{project.settings.webhook.bind}:{port}/webhook")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sentinelctl.errors import PreflightError, UsageError
+from sentinelctl.errors import PreflightError, SentinelError, UsageError
 from sentinelctl.fakehub.diff import FileDiff, parse_diff
 
 # Output that must not follow the reader's own git settings.
@@ -20,9 +20,19 @@ _DIFF = (
 _LOG_FORMAT = "--format=%H%x00%T%x00%P%x00%an%x00%ae%x00%aI%x00%cn%x00%ce%x00%cI%x00%B"
 _LOG_FIELDS = 10
 
+NULL_SHA = "0" * 40
+_REMEDY = "give the path of a git repository; a bare one works too"
 
-class GitError(Exception):
-    """git refused; the text is its own last line."""
+
+class GitError(SentinelError):
+    """git refused; the message holds its own words."""
+
+    def __init__(self, folder: Path, said: str) -> None:
+        super().__init__(
+            f"git cannot read {folder}: {said}",
+            remedy="`git fsck` there says what is wrong; a partial clone gets what it lacks by `git fetch --refetch`",
+        )
+        self.said = said
 
 
 @dataclass(frozen=True)
@@ -57,11 +67,9 @@ class Git:
 
     def __init__(self, path: Path) -> None:
         """UsageError when `path` is no git repository or has no commit; PreflightError without git."""
+        self.folder = path = path.absolute()
         if not path.is_dir():
-            raise UsageError(
-                f"{path} is not a folder", remedy="give the path of a git repository; a bare one works too"
-            )
-        self.folder = path.absolute()
+            raise UsageError(f"{path} is no folder", remedy=_REMEDY)
         self._lock = threading.Lock()
         self._merge_bases: dict[tuple[str, str], str | None] = {}
         self._ranges: dict[tuple[str | None, str], list[str]] = {}
@@ -70,18 +78,16 @@ class Git:
         try:
             self.run("rev-parse", "--git-dir")
         except GitError as exc:
-            raise UsageError(
-                f"{path} is not a git repository git can read: {exc}",
-                remedy="give the path of a git repository; a bare one works too",
-            ) from exc
+            raise UsageError(f"{path} is no git repository: {exc.said}", remedy=_REMEDY) from exc
         self.folder = self._top()
         self.name = (self.folder.parent if self.folder.name == ".git" else self.folder).name.removesuffix(".git")
         self.default_branch, self.tip = self._default(path)
         self.empty_tree = self._line("hash-object", "-t", "tree", "--stdin")
-        self.null_sha = "0" * len(self.empty_tree)
+        if len(self.empty_tree) != len(NULL_SHA):
+            raise UsageError(f"{path} names its objects by SHA-256, and GitHub by SHA-1 alone", remedy=_REMEDY)
 
     def run(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        """Standard output, in bytes. GitError with git's last line when it fails."""
+        """Standard output, in bytes. GitError with git's own words when it fails."""
         settings = [word for setting in _SETTINGS for word in ("-c", setting)]
         kept = {name: value for name, value in os.environ.items() if _is_kept(name)}
         environment = {
@@ -103,8 +109,8 @@ class Git:
         except FileNotFoundError as exc:
             raise PreflightError("git is not on PATH", remedy="install git 2.30 or later") from exc
         if done.returncode != 0:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raise GitError(lines[-1] if lines else f"git {arguments[0]} ended with {done.returncode}")
+            said = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("fatal: ")
+            raise GitError(self.folder, said or f"git {arguments[0]} ended with {done.returncode}")
         return done.stdout
 
     def resolve(self, revision: str) -> str | None:
@@ -218,7 +224,7 @@ class Git:
         for line in self.run("for-each-ref", "--format=%(refname:short)", "refs/heads").decode().splitlines():
             if (tip := self.resolve(f"refs/heads/{line}")) is not None:
                 return line, tip
-        raise UsageError(f"{path} has no commits yet", remedy="commit something first, or give another repository")
+        raise UsageError(f"{path} has no commit yet", remedy="commit something first, or give another repository")
 
     def _line(self, *arguments: str) -> str:
         return self.run(*arguments).decode(errors="replace").strip()

@@ -12,7 +12,7 @@ from typing import Any
 
 from sentinelctl.errors import UsageError
 from sentinelctl.fakehub.diff import FileDiff
-from sentinelctl.fakehub.git import Git
+from sentinelctl.fakehub.git import NULL_SHA, Git
 from sentinelctl.fakehub.rules import (
     STATES,
     Placed,
@@ -273,7 +273,7 @@ class FakeHub:
         sha = repository.resolve(after)
         if sha is None:
             raise Refused(422, "Object does not exist")
-        before = repository.resolve(branch) or repository.git.null_sha
+        before = repository.resolve(branch) or NULL_SHA
         moved = []
         with self._lock:
             repository.refs[branch] = sha

@@ -3,10 +3,11 @@ engine it is given."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from model.engine import Engine, Finding, ModelInfo, review
+from model.inputs.chunk import Chunk
 from model.inputs.diff import FileDiff, Hunk, Line
 from model.inputs.files import skip_reason
 from model.labels import SEVERITIES, Severity
@@ -47,8 +48,16 @@ def at_least(severity: Severity, least: Severity) -> bool:
     return SEVERITIES.index(severity) >= SEVERITIES.index(least)
 
 
-def review_files(engine: Engine, files: tuple[FileDiff, ...], min_severity: Severity) -> Reviewed:
-    """Findings in the order of the diff; a concept below its own threshold is never among them."""
+def review_files(
+    engine: Engine,
+    files: tuple[FileDiff, ...],
+    min_severity: Severity,
+    watched: Callable[[Sequence[Sequence[Chunk]]], Iterable[Sequence[Chunk]]] = iter,
+) -> Reviewed:
+    """Findings in the order of the diff; a concept below its own threshold is never among them.
+
+    `watched` as for model.engine.review.
+    """
     hunks: list[Hunk] = []
     skipped: Counter[str] = Counter()
     total = 0
@@ -64,7 +73,7 @@ def review_files(engine: Engine, files: tuple[FileDiff, ...], min_severity: Seve
     shown: list[Shown] = []
     hidden: Counter[str] = Counter()
     seen: Counter[tuple[str, str, str]] = Counter()
-    for hunk, findings in zip(hunks, review(engine, hunks), strict=True):
+    for hunk, findings in zip(hunks, review(engine, hunks, watched), strict=True):
         for finding in findings:
             if not finding.is_shown:
                 continue

@@ -47,6 +47,7 @@ def sarif(reviewed: Reviewed, concepts: tuple[Concept, ...], version: str) -> di
                     "driver": {
                         "name": "Sentinel",
                         "version": version,
+                        "informationUri": "https://github.com/sentinel-review/sentinel",
                         "rules": [_rule(concept) for concept in concepts],
                     }
                 },

@@ -42,8 +42,11 @@ class Runtime(Protocol):
     def apply(self, operation: Operation) -> Applied:
         """Does one step and returns when it is done; a started process need not be ready by then."""
 
-    def logs(self, replicas: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
-        """The last `lines` of each replica, in time order; then what comes, without end, when `follow`."""
+    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+        """The last `lines` of each replica that is named, or whose service is, in time order.
+
+        With `follow`, then what comes, without end, also of replicas that start later.
+        """
 
     def usage(self, *, over_s: float) -> dict[str, Usage]:
         """By replica, measured over this long."""

@@ -86,14 +86,18 @@ class EmbeddedRuntime:
             answer = self._ask({"do": "start", "replica": replica.document(), "env": env, **launch})
         return Applied(answer["pid"], answer["was_killed"])
 
-    def logs(self, replicas: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
-        tails = [_Tail(name, self._dir.log_of(name)) for name in sorted(replicas)]
-        yield from _in_time_order([line for tail in tails for line in tail.last(lines)])
+    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+        tails = {name: _Tail(name, self._dir.log_of(name)) for name in self._logged(names)}
+        yield from _in_time_order([line for tail in tails.values() for line in tail.last(lines)])
         while follow:
-            fresh = [line for tail in tails for line in tail.fresh()]
+            tails = {name: tails.get(name) or _Tail(name, self._dir.log_of(name)) for name in self._logged(names)}
+            fresh = [line for tail in tails.values() for line in tail.fresh()]
             yield from _in_time_order(fresh)
             if not fresh:
                 time.sleep(_FOLLOW_S)
+
+    def _logged(self, names: Collection[str]) -> list[str]:
+        return [name for name in self._dir.logged() if name in names or name.rpartition("-")[0] in names]
 
     def usage(self, *, over_s: float) -> dict[str, Usage]:
         pids = {r.name: r.pid for r in self.observe().replicas if r.pid is not None}
@@ -150,7 +154,13 @@ class EmbeddedRuntime:
                 f"the supervisor ended while it was asked to {request['do']} a replica",
                 remedy=self._look_at_supervisor(),
             )
-        return cast("dict[str, Any]", json.loads(answer))
+        document = cast("dict[str, Any]", json.loads(answer))
+        if "error" in document:
+            raise SentinelError(
+                f"the supervisor is of another version: {document['error']}",
+                remedy="`sentinelctl down`, then `sentinelctl up`",
+            )
+        return document
 
     def _supervisor(self) -> str:
         """Where it listens; started when there is none."""
@@ -158,7 +168,9 @@ class EmbeddedRuntime:
             self._dir.create()
             with self._dir.log_of("supervisor").open("ab") as log:
                 started = subprocess.run(
-                    [sys.executable, "-m", "sentinelctl.runtime.supervisor", str(self._dir.path)],
+                    # -P: a random.py in the folder where the command was typed is not the standard library's
+                    [sys.executable, "-P", "-m", "sentinelctl.runtime.supervisor", str(self._dir.path)],
+                    cwd=self._dir.path,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

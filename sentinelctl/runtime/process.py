@@ -1,4 +1,4 @@
-"""What the operating system knows of a process or a port: /proc on Linux, ps elsewhere."""
+"""What the operating system knows of a process or a port: /proc on Linux, ps and lsof elsewhere."""
 
 import contextlib
 import errno
@@ -21,7 +21,7 @@ def start_token(pid: int) -> str | None:
     if _IS_LINUX:
         fields = _stat(pid)
         return None if fields is None or fields[0] in "ZX" else f"{_boot_id()}:{fields[19]}"
-    state, _, started = _ps(pid, "stat=,lstart=").partition(" ")
+    state, _, started = _ps(pid, "stat", "lstart").partition(" ")
     return None if not state or state.startswith("Z") else started.strip()
 
 
@@ -55,23 +55,32 @@ def cpu_and_memory(pid: int) -> tuple[float, int] | None:
             return None
         seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         return seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    clock, _, resident_kib = _ps(pid, "time=,rss=").rpartition(" ")
+    clock, _, resident_kib = _ps(pid, "time", "rss").rpartition(" ")
     return (_seconds(clock.strip()), int(resident_kib) * 1024) if clock else None
 
 
 def port_fault(host: str, port: int) -> str:
     """Why nothing can listen on host:port; empty when it is free."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    everywhere = "::" if ":" in host else "0.0.0.0"  # noqa: S104 - looked at, not served
+    # BSD lets one process listen on an address while another listens on all of them.
+    fault = _listen_fault(host, port) or (None if _IS_LINUX else _listen_fault(everywhere, port))
+    if fault is None:
+        return ""
+    if fault.errno == errno.EADDRINUSE:
+        return f"taken by {port_holder(port) or 'a process that this user may not see'}"
+    return fault.strerror or str(fault)
+
+
+def _listen_fault(host: str, port: int) -> OSError | None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((host, port))
-            listener.listen(1)
+            if _IS_LINUX:  # which tells only now; macOS has told, and its firewall would ask the user
+                listener.listen(1)
         except OSError as exc:
-            if exc.errno == errno.EADDRINUSE:
-                return f"taken by {port_holder(port) or 'a process that this user may not see'}"
-            return exc.strerror or str(exc)
-    return ""
+            return exc
+    return None
 
 
 def free_ports(hosts: Mapping[str, str], *, but: Collection[int]) -> dict[str, int]:
@@ -94,25 +103,33 @@ def free_ports(hosts: Mapping[str, str], *, but: Collection[int]) -> dict[str, i
 
 def port_holder(port: int) -> str | None:
     """`pid 123 (command line)` of who listens there; None when it cannot be told."""
-    if not _IS_LINUX:
-        return None
-    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
-    for folder in _PROC.iterdir():
-        if not folder.name.isdigit():
-            continue
-        if any(target in wanted for target in _open_files(folder / "fd")):
-            return f"pid {folder.name} ({command_of(int(folder.name))})"
-    return None
+    pid = _listener_pid(port) if _IS_LINUX else _listener_pid_by_lsof(port)
+    return None if pid is None else f"pid {pid} ({command_of(pid)})"
 
 
 def command_of(pid: int) -> str:
     """Its command line, shortened; empty when it is gone."""
     if not _IS_LINUX:
-        return _ps(pid, "command=")[:120]
+        return _ps(pid, "command")[:120]
     try:
         return (_PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()[:120]
     except OSError:
         return ""
+
+
+def _listener_pid(port: int) -> int | None:
+    wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
+    for folder in _PROC.iterdir():
+        if folder.name.isdigit() and any(target in wanted for target in _open_files(folder / "fd")):
+            return int(folder.name)
+    return None
+
+
+def _listener_pid_by_lsof(port: int) -> int | None:
+    for line in _said_by("lsof", "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fp").splitlines():
+        if line.startswith("p"):
+            return int(line[1:])
+    return None
 
 
 def _listening_inodes(port: int) -> set[str]:
@@ -164,15 +181,19 @@ def _pidfd(pid: int) -> int | None:
         return None  # gone, or a kernel or sandbox without it
 
 
-def _ps(pid: int, columns: str) -> str:
-    done = subprocess.run(
-        ["ps", "-o", columns, "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},
-    )
-    return done.stdout.strip()
+def _ps(pid: int, *columns: str) -> str:
+    """Without a header, for which BSD's ps wants an option a column. Empty when the process is gone."""
+    wanted = [word for column in columns for word in ("-o", f"{column}=")]
+    return _said_by("ps", *wanted, "-p", str(pid)).strip()
+
+
+def _said_by(*command: str) -> str:
+    """What a program printed; empty when there is no such program."""
+    env = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, env=env).stdout
+    except FileNotFoundError:
+        return ""
 
 
 def _seconds(clock: str) -> float:

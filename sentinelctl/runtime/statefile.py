@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sentinelctl.errors import LockedError
+from sentinelctl.errors import LockedError, PreflightError
 from sentinelctl.state import Replica, Status
 
 
@@ -66,13 +66,29 @@ class StateDir:
         """Replicas that ever wrote a log here."""
         return sorted(path.stem for path in self.logs.glob("*-*.log"))
 
+    def fault(self) -> str:
+        """Why it can neither be used nor made; empty when it can."""
+        there = next(folder for folder in (self.path, *self.path.parents) if os.access(folder, os.F_OK))
+        if not there.is_dir():
+            return f"{there} is no folder"
+        return "" if os.access(there, os.R_OK | os.W_OK | os.X_OK) else f"{there} is not writable for this user"
+
+    def require(self) -> None:
+        """Raises PreflightError when it has a fault."""
+        if fault := self.fault():
+            raise PreflightError(
+                f"no state can be kept in {self.path}: {fault}", remedy="set project.state_dir to a folder of yours"
+            )
+
     def create(self) -> None:
+        self.require()
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         self.endpoints.mkdir(exist_ok=True)
 
     def read(self) -> Recorded | None:
-        """None when no supervisor ever wrote here, or ended in order."""
+        """None when no supervisor ever wrote here, or ended in order. Raises PreflightError as `require` does."""
+        self.require()
         document = read_json(self.state)
         if not document:
             return None

@@ -139,7 +139,10 @@ class Supervisor:
         try:
             request = json.loads(await reader.readline())
             async with self._one_at_a_time:
-                answer = await self._handle(request)
+                try:
+                    answer = await self._handle(request)
+                except (LookupError, TypeError) as exc:  # words that only another version knows
+                    answer = {"error": f"{type(exc).__name__}: {exc}"}
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         except (OSError, ValueError):
@@ -166,7 +169,7 @@ class Supervisor:
             case "stop":
                 return {"pid": None, "was_killed": await self._drain(request["name"])}
             case other:
-                return {"error": f"no request is named {other}"}
+                raise LookupError(f"no request is named {other}")
 
     def _start(self, replica: Replica, launch: Launch) -> int | None:
         self._children[replica.name] = child = Child(replica, launch)

@@ -122,7 +122,7 @@ class Handler:
         is_unused = True
         try:
             with self._github.stopwatch() as github:
-                if self._may_exist(unit, claim) and await self._exists(unit):
+                if self._may_exist(ready, unit, claim) and await self._exists(unit):
                     is_unused = False
                     await self._confirm(unit, claim)
                     self._end(unit, Outcome.REVIEWED, "its marker was found on GitHub")
@@ -144,9 +144,11 @@ class Handler:
             if is_unused:
                 await self._release(unit, claim)
 
-    def _may_exist(self, unit: _Unit, claim: Claim) -> bool:
-        """The claims cannot rule out that this review was posted before."""
-        return claim.is_takeover or unit.received_at < max(claim.known_since, self._clock() - _DAY_S)
+    def _may_exist(self, ready: ReviewReady, unit: _Unit, claim: Claim) -> bool:
+        """The claims cannot rule out that this review was posted before: they outlive every redelivery, but a pull
+        request may come back, with the head it was closed at, after any time."""
+        is_old = unit.received_at < max(claim.known_since, self._clock() - _DAY_S)
+        return claim.is_takeover or is_old or ready.event.pull_request.action == "reopened"
 
     async def _exists(self, unit: _Unit) -> bool:
         if await self._is_listed(unit):

@@ -76,7 +76,9 @@ def _severity(finding: Finding) -> int:
 
 
 def _has_line(finding: Finding) -> bool:
-    return bool(finding.path) and finding.line > 0 and finding.side in ("LEFT", "RIGHT")
+    """GitHub finds no file by a path whose bytes were no UTF-8."""
+    is_path = bool(finding.path) and "\ufffd" not in finding.path
+    return is_path and finding.line > 0 and finding.side in ("LEFT", "RIGHT")
 
 
 def _coverage(coverage: Coverage) -> str:

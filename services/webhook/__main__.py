@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.claims import open_claims
 from services.contract import Role, Topic
@@ -21,6 +22,7 @@ from services.webhook.app import Receiver, create_app
 log = structlog.get_logger(__name__)
 
 _DRAIN_S = 15
+_MAX_HEAD_BYTES = 1024 * 1024
 
 
 class Server(uvicorn.Server):
@@ -36,10 +38,31 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
+class Protocol(HttpToolsProtocol):
+    """uvicorn's, with an end to the request line and headers of one request, which it would otherwise keep without."""
+
+    _head_bytes: int | None = None  # read so far; None outside a head
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_bytes is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > _MAX_HEAD_BYTES:
+                self.send_400_response(f"The headers of this request are larger than {_MAX_HEAD_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_bytes = None
+        super().on_headers_complete()
+
+
 def secrets(settings: WebhookSettings) -> list[bytes]:
     """The present one, and the one before where there is one. Raises ConfigError when there is none."""
     present, previous = settings.secret.get_secret_value(), settings.secret_previous.get_secret_value()
-    if not present:
+    if not present.strip():
         name = variable("webhook", "secret")
         raise ConfigError(
             f"no webhook secret: set {name}, or {name}_FILE to a file that holds it, to the secret of the hook on "
@@ -83,7 +106,7 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
     server = Server(
         uvicorn.Config(
             create_app(receiver, metrics, is_ready),
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -34,11 +34,12 @@ def finish(demo: subprocess.Popen[str], saw: Callable[[str], None] = lambda _lin
             saw(line)
 
     reader = threading.Thread(target=read)
-    reader.start()
-    assert demo.stdout is not None
-    out = demo.stdout.read()
-    code = demo.wait(timeout=150)
-    reader.join()
+    with demo:
+        reader.start()
+        assert demo.stdout is not None
+        out = demo.stdout.read()
+        code = demo.wait(timeout=150)
+        reader.join()
     assert code == 0, f"exit {code}\n{''.join(lines)}\n{out}"
     document: dict[str, Any] = json.loads(out)
     assert_nothing_runs(lines)
@@ -91,15 +92,15 @@ def test_kill_9_in_the_middle_loses_nothing_and_posts_nothing_twice(repository: 
 
 
 def test_ctrl_c_stops_everything(repository: Path) -> None:
-    demo = start(repository, "--pushes", "6", "--rate", "0.5")
-    assert demo.stderr is not None
-    lines = []
-    for line in demo.stderr:
-        lines.append(line)
-        if "pids:" in line:
-            break
-    demo.send_signal(signal.SIGINT)
-    demo.communicate(timeout=60)
+    with start(repository, "--pushes", "6", "--rate", "0.5") as demo:
+        assert demo.stderr is not None
+        lines = []
+        for line in demo.stderr:
+            lines.append(line)
+            if "pids:" in line:
+                break
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
     assert demo.returncode == 130
     assert_nothing_runs(lines)
 

@@ -38,7 +38,9 @@ A, B = spec("a"), spec("b")
 @pytest.mark.parametrize(
     ("desired", "observed", "operations"),
     [
-        pytest.param([A, B], (), ["start a-1: not running", "start b-1: not running"], id="from nothing, in order"),
+        pytest.param(
+            [A, B], (), ["start a-1: none was running", "start b-1: none was running"], id="from nothing, in order"
+        ),
         pytest.param([A, B], (*running(A, 1), *running(B, 1)), [], id="nothing differs"),
         pytest.param([spec("a", 3)], running(A, 1), ["start a-2: scale 1 → 3", "start a-3: scale 1 → 3"], id="grow"),
         pytest.param(

@@ -5,7 +5,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from sentinelctl.errors import Exit, UnhealthyError
-from sentinelctl.readiness import health, wait_ready
+from sentinelctl.readiness import probe_fault, wait_ready
 from sentinelctl.runtime.base import Applied, LogLine, Usage
 from sentinelctl.state import ObservedState, Operation, Plan, Replica, Status
 
@@ -17,6 +17,7 @@ class Scripted:
 
     def __init__(self, *states: tuple[Replica, ...]) -> None:
         self.states = list(states)
+        self.wrote = ["no module named torch\x1b[2J"]
 
     def observe(self) -> ObservedState:
         return ObservedState(self.states.pop(0) if len(self.states) > 1 else self.states[0])
@@ -26,8 +27,8 @@ class Scripted:
     def apply(self, operation: Operation) -> Applied:
         raise NotImplementedError
 
-    def logs(self, replicas: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
-        yield from (LogLine(name, "no module named torch\x1b[2J") for name in replicas)
+    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+        yield from (LogLine(name, text) for name in names for text in self.wrote)
 
     def usage(self, *, over_s: float) -> dict[str, Usage]:
         return {}
@@ -67,6 +68,19 @@ def test_a_deadline_shows_the_last_state_the_last_log_lines_and_what_to_do() -> 
     assert caught.value.exit_code == Exit.UNHEALTHY
 
 
+def test_the_evidence_is_of_the_last_run_that_said_something() -> None:
+    runtime = Scripted((CRASHED,))
+    start = '{"event": "replica.started", "level": "info"}'
+    runtime.wrote = ["long ago", start, '{"event": "refused", "error": "no weights", "exception": "a\\nb"}', start]
+    with pytest.raises(UnhealthyError) as caught:
+        wait(runtime, "a-1", timeout_s=0)
+    shown = caught.value.message.splitlines()[1:]
+    assert [line.split() for line in shown] == [
+        ["info", "replica.started"], ["info", "refused", "error=no", "weights"], ["a"], ["b"],
+        ["info", "replica.started"],
+    ]  # fmt: skip
+
+
 def test_a_crash_loop_is_not_waited_for() -> None:
     with pytest.raises(UnhealthyError, match="crash-loop: exit 1, 3 times in a row"):
         wait(Scripted((LOOPING,)), "a-1", timeout_s=float("inf"))
@@ -96,10 +110,11 @@ def answering() -> Iterator[Callable[[int], str]]:
         server.server_close()
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, "ready"), (503, "not-ready")])
+@pytest.mark.parametrize(("status", "expected"), [(200, ""), (503, "not-ready")])
 def test_a_probe_decides(answering: Callable[[int], str], status: int, expected: str) -> None:
-    assert health(Replica("a", 1, {}, pid=1, probe=answering(status))) == expected
+    assert probe_fault(Replica("a", 1, {}, pid=1, probe=answering(status))).partition(":")[0] == expected
 
 
 def test_nobody_listening_is_not_ready() -> None:
-    assert health(Replica("a", 1, {}, pid=1, probe="http://127.0.0.1:1/ready")) == "not-ready"
+    fault = probe_fault(Replica("a", 1, {}, pid=1, probe="http://127.0.0.1:1/ready"))
+    assert fault.startswith("not-ready: http://127.0.0.1:1/ready: ")

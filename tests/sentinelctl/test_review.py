@@ -63,6 +63,12 @@ def test_what_is_milder_than_asked_does_not_fail(repository: Path, run: Run) -> 
     assert out == "no findings in 1 of 1 hunk; not shown: 1 nit (--min-severity nit shows all)\n"
 
 
+def test_nothing_staged_is_said(repository: Path, run: Run) -> None:
+    code, out, err = run("--staged")
+    assert (code, out) == (0, "no findings in 0 of 0 hunks\n")
+    assert "the staged change is empty" in err
+
+
 def test_json_is_one_document_on_stdout_wherever_it_is_asked_for(repository: Path, run: Run) -> None:
     for words in (("--json",), ("--format", "json"), ("--json", "--format", "json")):
         code, out, _ = run("HEAD", "--min-severity", "nit", *words)

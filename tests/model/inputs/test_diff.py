@@ -176,8 +176,25 @@ def test_binary_files_are_named_and_have_no_hunks(repo: Path) -> None:
     )
     for options in ((), ("--binary",)):
         binary, text = parse_diff(change(repo, *states, *options))
-        assert (binary.path, binary.kind, binary.is_binary, binary.hunks) == ("x.bin", "binary", True, ())
+        assert (binary.path, binary.kind, binary.hunks) == ("x.bin", "binary", ())
         assert (text.path, len(text.hunks)) == ("y.py", 1)
+
+
+@pytest.mark.parametrize("options", [(), ("--binary",), ("--no-prefix",)])
+def test_two_folders_that_git_compares_are_read_whole(tmp_path: Path, options: tuple[str, ...]) -> None:
+    for folder, content in (("old", b"x = 1\n"), ("new", b"x = 2\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "data").write_bytes(b"\0" + content)
+        (tmp_path / folder / "run.sh").write_bytes(b"echo\n")
+        (tmp_path / folder / "x.py").write_bytes(content)
+    (tmp_path / "new/run.sh").chmod(0o755)
+    diff = git(tmp_path, "diff", "--no-index", *options, "old", "new", ok=(1,))
+    files = {file.path: (file.old_path, file.kind, len(file.hunks)) for file in parse_diff(diff)}
+    assert files == {
+        "new/data": ("old/data", "binary", 0),
+        "new/run.sh": ("old/run.sh", "text", 0),
+        "new/x.py": ("old/x.py", "text", 1),
+    }
 
 
 @pytest.mark.parametrize(

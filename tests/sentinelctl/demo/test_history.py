@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from sentinelctl.demo.history import NULL_SHA, read_history
-from sentinelctl.errors import UsageError
+from sentinelctl.demo.history import read_history
+from sentinelctl.errors import PreflightError, UsageError
+from sentinelctl.fakehub.git import NULL_SHA
 
 
 def git(path: Path, *arguments: str) -> str:
@@ -28,7 +29,7 @@ def test_the_newest_commits_come_oldest_first_with_their_parents(repository: Pat
     history = read_history(repository, 3)
     assert [push.after for push in history.pushes] == git(repository, "rev-list", "--reverse", "-n3", "HEAD").split()
     assert history.pushes[1].before == history.pushes[0].after
-    assert (history.branch, history.note) == ("trunk", "")
+    assert history.note == ""
 
 
 def test_a_root_commit_is_pushed_from_nothing_and_few_commits_are_said(repository: Path) -> None:
@@ -64,9 +65,35 @@ def test_a_shallow_clone_of_one_commit_is_refused(repository: Path, tmp_path_fac
         read_history(clone, 5)
 
 
-def test_a_folder_without_repository_and_an_empty_one_are_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_pushed_is_refused_with_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no git repository"):
         read_history(tmp_path, 3)
+    with pytest.raises(UsageError, match="is no folder"):
+        read_history(tmp_path / "none", 3)
     git(tmp_path, "init", "-q")
     with pytest.raises(UsageError, match="has no commit yet"):
         read_history(tmp_path, 3)
+
+
+def test_a_repository_named_by_sha_256_is_refused_as_github_does(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q", "--object-format=sha256")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "one")
+    with pytest.raises(UsageError, match="by SHA-256"):
+        read_history(tmp_path, 3)
+
+
+def test_without_git_it_says_so(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(repository))
+    with pytest.raises(PreflightError, match="git is not on PATH"):
+        read_history(repository, 3)
+
+
+@pytest.mark.parametrize("make", [("clone", "-q", "--bare"), ("clone", "-q"), ("worktree", "add", "-q", "--detach")])
+def test_bare_clones_worktrees_and_odd_names_have_the_same_history(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, make: tuple[str, ...]
+) -> None:
+    other = tmp_path_factory.mktemp("other") / "pfad mit ü 日本"
+    git(repository, *make, *([] if make[0] == "worktree" else ["."]), str(other))
+    if make == ("clone", "-q"):
+        git(other, "checkout", "-q", "--detach")
+    assert read_history(other, 3).pushes == read_history(repository, 3).pushes

@@ -23,3 +23,10 @@ def test_the_command_serves_until_it_is_interrupted(shop: Workshop) -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 0
     assert "s3cret" not in json.dumps(document)
+
+
+def test_a_webhook_that_is_no_address_is_refused(shop: Workshop) -> None:
+    command = [sys.executable, "-m", "sentinelctl", "fakehub", "--repo", str(shop.path), "--webhook", "localhost:8000"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=shop.path.parent)
+    assert done.returncode == 2
+    assert "http(s)://HOST:PORT/webhook" in done.stderr

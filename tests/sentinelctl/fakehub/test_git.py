@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinelctl.errors import UsageError
+from sentinelctl.errors import SentinelError, UsageError
 from sentinelctl.fakehub.git import Git
 
 from .conftest import Workshop, new_workshop
@@ -15,13 +15,23 @@ def test_a_folder_that_is_no_repository_is_refused(tmp_path: Path) -> None:
     assert "bare one works too" in caught.value.remedy
 
 
+def test_a_repository_that_lacks_an_object_is_said_with_what_to_do(shop: Workshop) -> None:
+    blob = shop.git("rev-parse", "HEAD:crlf.txt")
+    (shop.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+    shop.write({"crlf.txt": None})  # or git reads it there
+    git = Git(shop.path)
+    with pytest.raises(SentinelError, match=f"cannot read {git.folder}") as caught:
+        git.diff(None, git.tip)
+    assert "--refetch" in caught.value.remedy
+
+
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is not a folder"):
+    with pytest.raises(UsageError, match="is no folder"):
         Git(tmp_path / "absent")
 
 
 def test_an_empty_repository_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="has no commits yet"):
+    with pytest.raises(UsageError, match="has no commit yet"):
         Git(new_workshop(tmp_path / "empty").path)
 
 

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from sentinelctl.fakehub import hooks
+from sentinelctl.fakehub.git import NULL_SHA
 from sentinelctl.fakehub.hub import FakeHub, Repository
 
 from .conftest import Workshop
@@ -92,7 +93,7 @@ def test_a_push_tells_its_commits_and_what_each_changed(served: Repository, shop
 
 
 def test_a_push_tells_a_created_a_deleted_and_a_forced_branch(served: Repository, shop: Workshop) -> None:
-    zeros = served.git.null_sha
+    zeros = NULL_SHA
     before, after = shop.git("rev-parse", "HEAD~1"), shop.git("rev-parse", "HEAD")
     created = hooks.push(served, "refs/heads/main", zeros, after, BASE)
     assert (created["created"], [one["id"] for one in created["commits"]]) == (True, [before, after])

@@ -100,6 +100,15 @@ def test_what_is_staged_is_reviewed_even_before_the_first_commit(empty: Path) ->
     assert read_staged(empty).diff == b""
 
 
+def test_a_conflict_is_no_part_of_what_is_staged_but_is_counted(repository: Path) -> None:
+    git(repository, "checkout", "-qb", "side", "HEAD~1")
+    commit(repository, "2.py", "y = 1\n")
+    with pytest.raises(subprocess.CalledProcessError):
+        git(repository, "merge", "-q", "trunk")
+    (file,) = parse_diff(read_staged(repository).diff)
+    assert (file.path, file.kind, file.hunks) == ("2.py", "unmerged", ())
+
+
 def test_a_repository_of_one_commit_is_reviewed_whole(empty: Path) -> None:
     commit(empty, "a.py", "x = 1\n")
     assert added(read_present(empty)) == [("a.py", "x = 1")]
@@ -111,6 +120,17 @@ def test_a_bare_repository_has_ranges_and_a_last_commit(
     bare = tmp_path_factory.mktemp("bare")
     git(bare, "clone", "-q", "--bare", str(repository), ".")
     assert added(read_present(bare)) == added(read_range(bare, "HEAD~1..HEAD")) == [("2.py", "x = 2")]
+
+
+@pytest.mark.parametrize("make", [("clone", "-q", "."), ("worktree", "add", "-q", "--detach")])
+def test_a_detached_head_and_a_worktree_have_them_too_under_any_name(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, make: tuple[str, ...]
+) -> None:
+    other = tmp_path_factory.mktemp("other") / "pfad mit ü 日本"
+    git(repository, *make, str(other))
+    git(other, "checkout", "-q", "--detach", "HEAD")
+    commit(other, "dir ö/naïve file.py", "y = 1\n")
+    assert added(read_present(other)) == added(read_range(other, "HEAD~1..")) == [("dir ö/naïve file.py", "y = 1")]
 
 
 @pytest.mark.parametrize("read", [read_present, read_staged, lambda path: read_range(path, "HEAD")])

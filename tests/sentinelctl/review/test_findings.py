@@ -1,4 +1,10 @@
-from tests.sentinelctl.review.made import diff, reviewed
+from collections.abc import Iterator, Sequence
+
+from model.engine import PART_CHUNKS
+from model.inputs.chunk import Chunk
+from model.inputs.diff import Hunk, parse_diff
+from sentinelctl.review.findings import review_files
+from tests.sentinelctl.review.made import Engine, diff, reviewed
 
 BINARY = "diff --git a/p.dat b/p.dat\nindex 1..2 100644\nBinary files a/p.dat and b/p.dat differ\n"
 
@@ -41,3 +47,20 @@ def test_a_finding_comes_with_the_lines_around_it() -> None:
 def test_an_empty_diff_has_nothing_to_review() -> None:
     result = reviewed("")
     assert (result.findings, result.hunks, result.hunks_reviewed) == ((), 0, 0)
+
+
+def test_long_work_is_done_in_parts_that_can_be_watched() -> None:
+    class Slow(Engine):
+        def encode(self, hunk: Hunk) -> tuple[Chunk, ...]:
+            return tuple(Chunk(index, (), ()) for index in range(PART_CHUNKS + 1))
+
+    sizes: list[int] = []
+
+    def watched(parts: Sequence[Sequence[Chunk]]) -> Iterator[Sequence[Chunk]]:
+        sizes.extend(map(len, parts))
+        yield from parts
+
+    text = diff("x #! one bug 0.9") + diff("y #! two bug 0.9", path="b.py")
+    result = review_files(Slow(), parse_diff(text), "nit", watched)
+    assert sizes == [PART_CHUNKS, PART_CHUNKS, 2]
+    assert [shown.finding.concept for shown in result.findings] == ["one", "two"]

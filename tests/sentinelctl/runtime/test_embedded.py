@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sentinelctl.errors import PreflightError, UnhealthyError
+from sentinelctl.errors import PreflightError, SentinelError, UnhealthyError
 from sentinelctl.plan import plan
 from sentinelctl.readiness import wait_ready
 from sentinelctl.runtime.embedded import EmbeddedRuntime
@@ -161,8 +161,7 @@ def test_a_taken_port_is_named_with_its_holder_before_anything_starts(runtime: B
         with pytest.raises(PreflightError) as caught:
             runtime.check(plan([spec], runtime.observe()))
     assert f"fake needs port {spec.ports[0].number}" in caught.value.message
-    if sys.platform == "linux":
-        assert f"pid {os.getpid()}" in caught.value.message
+    assert f"pid {os.getpid()}" in caught.value.message
     assert "SENTINEL_FAKE_PORT" in caught.value.remedy
     assert runtime.observe() == ObservedState()
 
@@ -194,6 +193,29 @@ def test_logs_are_merged_by_time_and_followed(runtime: Bench, tmp_path: Path) ->
     with (tmp_path / "state/logs/fake-2.log").open("a", encoding="utf-8") as log:
         log.write("one more\n")
     assert next(lines).text == "one more"
+
+
+def test_a_service_is_followed_with_the_replicas_that_come_later(runtime: Bench, tmp_path: Path) -> None:
+    runtime.converge(fake())
+    lines = runtime.logs({"fake"}, lines=1, follow=True)
+    next(lines)
+    (tmp_path / "state/logs/fake-2.log").write_text("born\n", encoding="utf-8")
+    (tmp_path / "state/logs/other-1.log").write_text("of another service\n", encoding="utf-8")
+    assert next(line for line in lines if line.replica != "fake-1").text == "born"
+
+
+def test_what_lies_in_the_folder_of_the_command_is_not_imported(
+    runtime: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('imported from the working folder')\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert runtime.converge(fake()) == ["start fake-1"]
+
+
+def test_a_supervisor_of_another_version_is_told_apart_from_one_that_died(runtime: Bench) -> None:
+    runtime.converge(fake())
+    with pytest.raises(SentinelError, match=r"of another version: .*levitate"):
+        runtime._ask({"do": "levitate"})
 
 
 def test_a_deep_state_folder_has_room_for_the_socket_elsewhere(tmp_path: Path) -> None:

@@ -363,6 +363,14 @@ async def test_an_event_older_than_a_day_is_looked_up_first(world: World):
     assert len(world.github.posted) == 1
 
 
+async def test_a_pull_request_that_comes_back_is_looked_up_first(world: World):
+    ready = pull_ready()
+    ready.event.pull_request.action = "reopened"
+    world.github.posted.append((marker(review_key(ready)), ()))
+    await world.publisher().handle(record(ready))
+    assert len(world.github.posted) == 1
+
+
 async def test_an_event_older_than_the_claims_store_is_looked_up_first(world: World, tmp_path: Path):
     ready = pull_ready()
     world.github.posted.append((marker(review_key(ready)), ()))

@@ -195,7 +195,7 @@ def test_the_most_severe_come_first_then_the_most_confident():
     assert [c.path for c in posting.comments] == ["a.py", "b.py"]
 
 
-@pytest.mark.parametrize("fault", [{"line": 0}, {"side": "MIDDLE"}, {"path": ""}])
+@pytest.mark.parametrize("fault", [{"line": 0}, {"side": "MIDDLE"}, {"path": ""}, {"path": "caf\ufffd.py"}])
 def test_a_finding_without_a_line_is_folded(fault: dict[str, object]):
     posting = composed(pull(finding(**fault)))
     assert posting.comments == ()

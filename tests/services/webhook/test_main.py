@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
@@ -34,23 +35,43 @@ async def create_topic(state_dir: Path) -> None:
     await admin.close()
 
 
-@pytest.fixture
-def address(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    asyncio.run(create_topic(tmp_path))
+@contextmanager
+def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """A receiver and its port."""
     process = subprocess.Popen(
         COMMAND, env=environment(tmp_path, SENTINEL_WEBHOOK_SECRET="s3cret"), stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
     try:
-        started = json.loads(process.stderr.readline())
-        yield process, f"http://127.0.0.1:{started['port']}"
+        yield process, json.loads(process.stderr.readline())["port"]
     finally:
         process.kill()
         process.communicate()
 
 
-def test_without_a_secret_it_refuses_to_start_and_says_how_to_set_one(tmp_path: Path) -> None:
-    done = subprocess.run(COMMAND, env=environment(tmp_path), capture_output=True, text=True, check=False)
+@pytest.fixture
+def receiver(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    asyncio.run(create_topic(tmp_path))
+    with running(tmp_path) as started:
+        yield started
+
+
+def answer(port: int, *parts: bytes) -> bytes:
+    """What the receiver says to these bytes; empty where it closes the connection on bytes that it has not read."""
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        with suppress(ConnectionError):
+            for part in parts:
+                client.sendall(part)
+        with suppress(ConnectionError):
+            while b"\r\n\r\n" not in said and (more := client.recv(65536)):
+                said += more
+    return said
+
+
+@pytest.mark.parametrize("secret", [{}, {"SENTINEL_WEBHOOK_SECRET": " "}])
+def test_without_a_secret_it_refuses_to_start_and_says_how_to_set_one(tmp_path: Path, secret: dict[str, str]) -> None:
+    done = subprocess.run(COMMAND, env=environment(tmp_path, **secret), capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "SENTINEL_WEBHOOK_SECRET_FILE" in json.loads(done.stderr)["error"]
 
@@ -66,25 +87,68 @@ def test_a_taken_port_is_named() -> None:
         listen("127.0.0.1", holder.getsockname()[1])
 
 
+BODY = json.dumps(payloads.push()).encode()
+HEADERS = {
+    "x-github-event": "push",
+    "x-github-delivery": "d-1",
+    "x-hub-signature-256": sign(BODY, b"s3cret").decode(),
+}
+HEAD = b"POST /webhook HTTP/1.1\r\nHost: x\r\n"
+MIB = b"x" * 1024 * 1024
+
+
 def test_a_running_receiver_takes_deliveries_refuses_floods_and_ends_cleanly(
-    address: tuple[subprocess.Popen[str], str],
+    receiver: tuple[subprocess.Popen[str], int],
 ) -> None:
-    process, url = address
-    body = json.dumps(payloads.push()).encode()
-    headers = {
-        "x-github-event": "push",
-        "x-github-delivery": "d-1",
-        "x-hub-signature-256": sign(body, b"s3cret").decode(),
-    }
-    with httpx2.Client(base_url=url, timeout=30) as client:
+    process, port = receiver
+    body, headers = BODY, HEADERS
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         assert client.get("/ready").status_code == 200
         assert client.post("/webhook", content=body, headers=headers).json()["status"] == "accepted"
         assert client.post("/webhook", content=body, headers=headers).json()["status"] == "duplicate"
         # The sender sees the answer, although most of its body was never read into memory.
         assert client.post("/webhook", content=b"x" * (26 * 1024 * 1024)).status_code == 413
+        odd = [(name.encode(), value.encode()) for name, value in headers.items() if "signature" not in name]
+        for signature in (b"sha256=\xc3\xbc", b"\xff" * 71):
+            refused = client.post("/webhook", content=body, headers=[*odd, (b"x-hub-signature-256", signature)])
+            assert (refused.status_code, refused.json()["status"]) == (401, "unauthorized")
+    assert answer(port, b"no HTTP\r\n\r\n").startswith(b"HTTP/1.1 400")  # which the server itself logs
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=30)
     assert process.returncode == 0
     lines = [json.loads(line) for line in log.splitlines()]
     assert [line["event"] for line in lines][-1] == "webhook.stopped"
     assert {line["delivery_id"] for line in lines if line["event"] == "delivery.ended"} == {"d-1"}
+
+
+@pytest.mark.parametrize(
+    ("parts", "status"),
+    [
+        ((b"Content-Length: 30000000\r\n\r\n",), b"413"),
+        ((b"Transfer-Encoding: chunked\r\n\r\n", *[b"100000\r\n" + MIB + b"\r\n"] * 40), b"413"),
+        ((b"Content-Length: 10\r\n\r\n", *[MIB] * 30), b"40"),
+        ((b"Content-Length: -1\r\n\r\n",), b"400"),
+        ((b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n1",), b"400"),
+        ((b"X-Endless: ", *[MIB] * 30), b"400"),
+        ((*[b"X-Endless: 1\r\n" * 2**16] * 3,), b"400"),
+    ],
+    ids=["declared", "chunked", "more than declared", "negative", "two lengths", "a header", "headers"],
+)
+def test_what_would_flood_it_is_refused_and_the_next_delivery_taken(
+    receiver: tuple[subprocess.Popen[str], int], parts: tuple[bytes, ...], status: bytes
+) -> None:
+    _, port = receiver
+    said = answer(port, HEAD, *parts)
+    assert said.startswith(b"HTTP/1.1 " + status) or (not said and len(parts) > 2 and status != b"413")
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        assert client.post("/webhook", content=BODY, headers=HEADERS).status_code == 202
+
+
+def test_while_the_log_is_broken_a_delivery_is_answered_503_and_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "log.sqlite").write_bytes(b"no database" * 500)
+    with running(tmp_path) as (_, port), httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        assert client.get("/ready").status_code == 503
+        assert client.post("/webhook", content=BODY, headers=HEADERS).status_code == 503
+        (tmp_path / "log.sqlite").unlink()
+        asyncio.run(create_topic(tmp_path))
+        assert client.post("/webhook", content=BODY, headers=HEADERS).json()["status"] == "accepted"

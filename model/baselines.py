@@ -1,0 +1,106 @@
+"""What knows less than the encoder, asked the same lines: the commonest answer, the size of the line, n-grams.
+
+They see the same training rows, drawn in the same proportions. A learned figure means something beside theirs alone.
+"""
+
+import re
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from model import dataset
+from model.config import TrainConfig
+from model.dataset import Rows
+
+Floats = npt.NDArray[np.float32]
+_BUCKETS: Final = 2**18
+
+
+def majority(train: Rows, outputs: int, number: int) -> Floats:
+    """The training set's frequencies, whatever the line."""
+    frequency = np.bincount(train.labels, minlength=outputs) / max(1, len(train))
+    return np.tile(frequency.astype(np.float32), (number, 1))
+
+
+def size_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
+    """Length, indentation and size of the hunk, in buckets, and nothing of the text."""
+    found = []
+    for (own, _, _), size in zip(rows.texts, rows.sizes, strict=True):
+        indent = len(own) - len(own.lstrip())
+        found.append(
+            np.asarray([min(len(own), 200) // 4, 64 + min(indent, 40), 128 + min(int(size).bit_length(), 12)], np.int64)
+        )
+    return found
+
+
+def ngram_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
+    """Hashed n-grams: characters 2 to 5 and words 1 to 3 of the line, words of the lines around it, and its size."""
+    word = re.compile(r"\w+|[^\w\s]")
+    found = []
+    for (own, before, after), language, size in zip(rows.texts, rows.languages, size_features(rows), strict=True):
+        codes = np.frombuffer(f" {own} ".encode("utf-8", "replace"), np.uint8).astype(np.uint64)
+        parts = [size, np.asarray([256 + int(language)], np.int64)]
+        for n in (2, 3, 4, 5):
+            total = np.full(max(0, len(codes) - n + 1), n, np.uint64)
+            for at in range(n):
+                total = total * np.uint64(1_000_003) + codes[at : at + len(total)]
+            parts.append(((total ^ (total >> np.uint64(17))) % np.uint64(_BUCKETS)).astype(np.int64))
+        words = word.findall(own)
+        grams = [" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)]
+        grams += [f"< {each}" for each in word.findall(before)] + [f"> {each}" for each in word.findall(after)]
+        parts.append(np.asarray([zlib.crc32(each.encode("utf-8", "replace")) % _BUCKETS for each in grams], np.int64))
+        found.append(np.unique(np.concatenate(parts)))
+    return found
+
+
+def linear(
+    features: Callable[[Rows], list[npt.NDArray[np.int64]]],
+    train: Rows,
+    asked: Rows,
+    outputs: int,
+    config: TrainConfig,
+    passes: int = 2,
+) -> Floats:
+    """Multinomial logistic regression on hashed features, rows drawn as for the encoder; probabilities of `asked`."""
+    torch.manual_seed(config.seed)
+    chance = np.random.default_rng(config.seed)
+    table = nn.EmbeddingBag(_BUCKETS, outputs, mode="sum", sparse=True)
+    nn.init.zeros_(table.weight)
+    bias = nn.Parameter(torch.zeros(outputs))
+    sparse, dense = torch.optim.Adagrad(table.parameters(), lr=0.1), torch.optim.Adagrad([bias], lr=0.1)
+    rates = dataset.sampling_rates(train.labels, outputs, config.negatives, config.temper, config.max_repeat)
+    offset = torch.from_numpy(np.log(rates)).float()
+    drawn = np.concatenate([dataset.epoch(train.labels, rates, chance) for _ in range(passes)])
+    kept = np.unique(drawn)
+    where = np.full(len(train), -1)
+    where[kept] = np.arange(len(kept))
+    known = features(dataset.only(train, kept))
+
+    def score(rows: list[npt.NDArray[np.int64]]) -> torch.Tensor:
+        starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])[:-1]))
+        flat = torch.from_numpy(np.concatenate(rows))
+        scale = torch.tensor([max(1, len(row)) ** -0.5 for row in rows])
+        return table(flat, torch.from_numpy(starts)) * scale[:, None] + bias
+
+    for at in range(0, len(drawn), 512):
+        picked = drawn[at : at + 512]
+        loss = F.cross_entropy(
+            score([known[where[row]] for row in picked]) + offset,
+            torch.from_numpy(train.labels[picked].astype(np.int64)),
+        )
+        with torch.sparse.check_sparse_tensor_invariants(False):  # said outright, or torch warns
+            loss.backward()
+            for optimizer in (sparse, dense):
+                optimizer.step()
+                optimizer.zero_grad()
+    answers = features(asked)
+    with torch.inference_mode():
+        return np.concatenate(
+            [score(answers[at : at + 1024]).softmax(-1).numpy() for at in range(0, len(answers), 1024)]
+        )

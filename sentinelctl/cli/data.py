@@ -1,0 +1,149 @@
+"""sentinelctl data: what the model learns from, mined from git histories on this machine."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from model.teachers import Teacher
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Mine git histories into data for training.")
+
+Out = Annotated[Path, typer.Option(help="Folder of the mined data, one file a repository.")]
+
+
+@app.command("mine")
+def mine(
+    ctx: typer.Context,
+    repositories: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Git repositories, cloned or bare.")],
+    out: Out = Path("data"),
+    name: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Of a single PATH; default its origin's, or its folder's.")
+    ] = None,
+    commits: Annotated[int, typer.Option(min=1, help="Commits drawn from each history.")] = 3000,
+    files: Annotated[int, typer.Option(min=1, help="File versions each analyzer is given, per language.")] = 1500,
+    modules: Annotated[Path, typer.Option(help="The node_modules that holds eslint.")] = Path("node_modules"),
+) -> None:
+    """Let the analyzers on this machine label the lines that past commits added. A mined repository is skipped.
+
+    The name decides whether a repository is trained on, chosen by, or tested on (sha256 of OWNER/NAME).
+    """
+    from dataclasses import asdict
+
+    from model.dataset import split_of
+    from model.mining.git import MineOptions, mine
+    from sentinelctl.errors import PreflightError, UsageError
+
+    console = ctx.obj.console
+    if name is not None and len(repositories) > 1:
+        raise UsageError("--name names one repository", remedy="give one PATH, or leave --name out")
+    if name is not None and name.count("/") != 1:
+        raise UsageError(f"--name {name} is not OWNER/NAME", remedy="the name decides the split, so give both parts")
+    teachers, absent = _teachers(modules)
+    for sentence in absent:
+        console.note(f"mining goes without one analyzer: {sentence}")
+    if not teachers:
+        raise PreflightError("no analyzer is on this machine", remedy="pip install 'sentinel-review[teachers]'")
+    for path in repositories:
+        if not _git(path, "rev-parse", "--verify", "HEAD"):
+            raise UsageError(f"{path} is no git repository with a commit in it", remedy="clone it first, whole or bare")
+    mined = []
+    for path in repositories:
+        called = name or _called(path)
+        source = mine(path, called, out, teachers, MineOptions(commits=commits, max_files=files))
+        mined.append(asdict(source) | {"split": split_of(called)})
+        console.note(
+            f"{called}: {source.lines:,} added lines in {source.hunks:,} hunks, {source.findings:,} with a finding "
+            f"({split_of(called)})"
+        )
+    if console.is_json:
+        console.document({"version": 1, "repositories": mined})
+
+
+@app.command("stats")
+def stats(
+    ctx: typer.Context,
+    out: Out = Path("data"),
+    sources: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write each source: head, licence, counts, as TSV.")
+    ] = None,
+) -> None:
+    """What has been mined: repositories, lines and findings of each split."""
+    import json
+    from collections import Counter
+
+    from rich.table import Table
+
+    from model.dataset import SPLITS, split_of
+    from sentinelctl.errors import UsageError
+
+    console, count = ctx.obj.console, Counter[tuple[str, str]]()
+    keys = ("name", "split", "head", "licence", "hunks", "lines", "findings")
+    rows = ["\t".join(keys)]
+    for path in sorted(out.glob("*.json")):
+        source = json.loads(path.read_text("utf-8")) | {"split": split_of(path.stem.replace("+", "/", 1))}
+        rows.append("\t".join(str(source[key]) for key in keys))
+        count[source["split"], "repositories"] += 1
+        for key in ("hunks", "lines", "findings"):
+            count[source["split"], key] += source[key]
+    if not count:
+        raise UsageError(f"{out} holds no mined data", remedy=f"`sentinelctl data mine PATH… --out {out}` fills it")
+    if sources is not None:
+        sources.write_text("\n".join(rows) + "\n", "utf-8")
+    columns = ("repositories", "hunks", "lines", "findings")
+    splits = [split for split in SPLITS if count[split, "repositories"]]
+    if console.is_json:
+        document = {split: {key: count[split, key] for key in columns} for split in splits}
+        console.document({"version": 1, "splits": document})
+        return
+    table = Table("split", box=None, header_style="dim", pad_edge=False)
+    for key in columns:
+        table.add_column(key, justify="right")
+    for split in splits:
+        table.add_row(split, *(f"{count[split, key]:,}" for key in columns))
+    console.out.print(table)
+
+
+def _teachers(modules: Path) -> "tuple[list[Teacher], list[str]]":
+    """Those on this machine, and what is said of the others."""
+    from model.labels import load_concepts, rules_of
+    from model.teachers import TeacherAbsent, cppcheck, eslint, flawfinder, ruff, shellcheck
+
+    concepts = load_concepts()
+
+    def rules(teacher: str) -> list[str]:
+        return [rule for rule, _ in rules_of(teacher, concepts)]
+
+    found, absent = [], []
+    makers: tuple[Callable[[], Teacher], ...] = (
+        lambda: ruff.teacher(rules("ruff")),
+        lambda: eslint.teacher(rules("eslint"), modules),
+        lambda: shellcheck.teacher(rules("shellcheck")),
+        cppcheck.teacher,
+        flawfinder.teacher,
+    )
+    for make in makers:
+        try:
+            found.append(make())
+        except TeacherAbsent as exc:
+            absent.append(str(exc))
+    return found, absent
+
+
+def _called(path: Path) -> str:
+    """OWNER/NAME by the address of origin, else by the last two folders."""
+    import re
+
+    address = _git(path, "remote", "get-url", "origin").rstrip("/") or str(path.resolve())
+    *_, owner, last = ["local", *re.split(r"[/:]", address)]
+    return f"{owner}/{last.removesuffix('.git')}"
+
+
+def _git(path: Path, *arguments: str) -> str:
+    """What git says, or nothing where it refuses."""
+    import subprocess
+
+    command = ["git", "-C", str(path), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

@@ -1,0 +1,133 @@
+import csv
+import json
+import pkgutil
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import model.teachers
+from model import labels
+from model.dataset import split_of
+from model.inputs.diff import parse_patch
+from model.inputs.tokenizer import LANGUAGES
+from model.labels import CatalogError, Concept, concept_of, learned, load_concepts, rules_of
+from model.rules import rule_findings
+from model.teachers import find
+
+EVAL = Path(labels.__file__).parent / "eval"
+TEACHES = {
+    "ruff": {"python"},
+    "eslint": {"javascript", "typescript"},
+    "shellcheck": {"shell"},
+    "cppcheck": {"c", "cpp"},
+    "flawfinder": {"c", "cpp"},
+    "rule": {"*"},
+}
+
+
+def test_every_concept_says_in_two_or_three_sentences_what_was_seen_and_what_to_do() -> None:
+    def is_well_put(concept: Concept) -> bool:
+        sentences = len(re.findall(r"[.!?](?=\s|$)", concept.text))
+        is_plain = concept.text == " ".join(concept.text.split()) and concept.text.endswith(".")
+        return sentences in (2, 3) and is_plain and not concept.title.endswith(".")
+
+    assert [concept.id for concept in load_concepts() if not is_well_put(concept)] == []
+
+
+def test_every_concept_is_taught_in_each_of_its_languages_and_by_each_of_its_teachers() -> None:
+    def is_taught(concept: Concept) -> bool:
+        spoken, by = set(concept.languages), [TEACHES[teacher] for teacher, _ in concept.teachers]
+        return bool(spoken) and spoken <= set().union(*by) and all(spoken & taught for taught in by)
+
+    assert set().union(*TEACHES.values()) == {*LANGUAGES, "*"} - {"other"}
+    assert [concept.id for concept in load_concepts() if not is_taught(concept)] == []
+
+
+def test_every_teacher_named_is_a_module_or_the_rules() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(model.teachers.__path__)}
+    assert {teacher for concept in load_concepts() for teacher, _ in concept.teachers} == {*modules, "rule"}
+    assert set(TEACHES) == {*modules, "rule"}
+
+
+def test_no_two_concepts_of_a_language_share_a_rule() -> None:
+    """concept_of takes the first, so the second would never be taught."""
+    owners: dict[tuple[str, str, str], list[str]] = {}
+    for concept in load_concepts():
+        for teacher, rule in concept.teachers:
+            for spoken in concept.languages:
+                owners.setdefault((teacher, rule, spoken), []).append(concept.id)
+    assert {key: ids for key, ids in owners.items() if len(ids) > 1} == {}
+
+
+def test_every_rule_of_ruff_that_the_catalog_names_is_one_ruff_has() -> None:
+    every = subprocess.run(
+        [find("ruff", ""), "rule", "--all", "--output-format", "json"], capture_output=True, check=True
+    )
+    known = {rule["code"] for rule in json.loads(every.stdout)}
+    assert {rule for rule, _ in rules_of("ruff", load_concepts())} - known == set()
+
+
+def test_rules_decide_exactly_the_concepts_that_the_network_has_no_column_for() -> None:
+    (hunk,) = parse_patch(f"@@ -0,0 +1 @@\n+# TODO {'x' * 200} ", "x.py")
+    decided = {concept for _, concept in rule_findings(hunk)}
+    concepts = load_concepts()
+    assert decided == {concept.id for concept in concepts if concept.is_rule}
+    assert {concept.id for concept in learned(concepts)} == {concept.id for concept in concepts} - decided
+    assert [concept for concept in concepts if not concept.is_rule] == list(learned(concepts))
+
+
+def test_the_catalog_is_the_one_that_was_frozen() -> None:
+    """A change of id, category or severity parts the figures of before and after: model/eval/README.md wants a date."""
+    with (EVAL / "concepts.tsv").open(encoding="utf-8", newline="") as file:
+        frozen = list(csv.reader(file, delimiter="\t"))
+    assert frozen == [
+        ["concept", "category", "severity"],
+        *([concept.id, concept.category, concept.severity] for concept in load_concepts()),
+    ]
+
+
+def test_every_frozen_repository_is_a_test_repository_with_a_head() -> None:
+    with (EVAL / "repositories.tsv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t")
+    assert header == ["repository", "head"]
+    assert {split_of(name) for name, _ in rows} == {"test"}
+    assert all(re.fullmatch(r"[0-9a-f]{40}", head) for _, head in rows)
+    assert [name for name, _ in rows] == sorted({name for name, _ in rows})
+
+
+def concept(name: str, *rules: tuple[str, str], languages: tuple[str, ...] = ("c",)) -> Concept:
+    return Concept(name, name, "logic", "bug", languages, "", rules)
+
+
+def test_a_code_stands_for_the_first_concept_whose_pattern_matches_case_and_all() -> None:
+    concepts = [concept("copy", ("flawfinder", "*/strcpy"), ("cppcheck", "copy")), concept("any", ("flawfinder", "*"))]
+    rules = rules_of("flawfinder", concepts)
+    assert [rule for rule, _ in rules] == ["*/strcpy", "*"]
+    for code, expected in (("buffer4/strcpy", "copy"), ("buffer4/STRCPY", "any")):
+        found = concept_of(code, rules)
+        assert found is not None
+        assert found.id == expected
+    assert concept_of("buffer4/strcat", rules[:1]) is None
+
+
+def test_a_concept_of_every_language_speaks_each() -> None:
+    assert concept("all", languages=("*",)).speaks("go")
+    assert concept("one", languages=("c",)).speaks("c")
+    assert not concept("one", languages=("c",)).speaks("cpp")
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [({"severity": "blocker"}, "severity 'blocker'"), ({"category": "taste"}, "category 'taste'"), ({}, "None")],
+)
+def test_an_entry_of_no_known_severity_or_category_is_named_with_those_there_are(
+    changes: dict[str, Any], seen: str
+) -> None:
+    entry = {"id": "odd", "category": "logic", "severity": "bug"} if changes else {"id": "odd"}
+    with pytest.raises(CatalogError) as caught:
+        labels._concept(entry | changes)
+    for words in ("'odd'", seen, "error_handling", "critical"):
+        assert words in str(caught.value)

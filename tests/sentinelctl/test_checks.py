@@ -1,0 +1,108 @@
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sentinelctl.checks import Check, Verdict, run_checks
+from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.lifecycle import Project
+from sentinelctl.runtime.process import free_ports
+from services.settings import load
+
+PORTS = ("WEBHOOK_PORT", "INFERENCE_PORT", "INFERENCE_METRICS_PORT", "EXTRACTOR_METRICS_PORT", "PUBLISHER_METRICS_PORT")
+SECRETS = {"SENTINEL_WEBHOOK_SECRET": "hook-secret", "SENTINEL_GITHUB_TOKEN": "forge-token"}
+
+
+def checks(tmp_path: Path, *, is_online: bool = False, **environ: str) -> dict[str, Check]:
+    """By name, on ports that are free unless said otherwise."""
+    numbers = free_ports(dict.fromkeys(PORTS, "127.0.0.1"), but=[])
+    given = {f"SENTINEL_{name}": str(number) for name, number in numbers.items()}
+    given |= {"SENTINEL_PROJECT_STATE_DIR": str(tmp_path / "state"), **SECRETS, **environ}
+    return {one.name: one for one in run_checks(Project(load(None, given)), is_online=is_online)}
+
+
+def failed(found: dict[str, Check]) -> list[str]:
+    return [name for name, one in found.items() if one.verdict is Verdict.FAILED]
+
+
+def test_a_machine_that_has_all_passes_and_nothing_is_made(tmp_path: Path) -> None:
+    found = checks(tmp_path)
+    assert {one.verdict for one in found.values()} == {Verdict.OK}, found
+    assert not (tmp_path / "state").exists()
+    assert not any(secret in repr(found) for secret in SECRETS.values())
+
+
+def test_each_missing_secret_is_a_failure_of_its_own(tmp_path: Path) -> None:
+    found = checks(tmp_path, SENTINEL_WEBHOOK_SECRET="", SENTINEL_GITHUB_TOKEN="")
+    assert failed(found) == ["webhook secret", "GitHub access"]
+    assert "SENTINEL_GITHUB_TOKEN" in found["GitHub access"].remedy
+
+
+def test_a_local_github_needs_no_token(tmp_path: Path) -> None:
+    found = checks(tmp_path, SENTINEL_GITHUB_TOKEN="", SENTINEL_GITHUB_API_URL="http://127.0.0.1:1")
+    assert found["GitHub access"].seen == "http://127.0.0.1:1 needs no token"
+
+
+def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        found = checks(tmp_path, SENTINEL_WEBHOOK_PORT=str(port))
+    assert failed(found) == ["ports"]
+    assert found["ports"].seen.startswith(f"{port} for webhook is taken by pid {os.getpid()} (")
+
+
+def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:
+    found = checks(tmp_path, SENTINEL_INFERENCE_WEIGHTS=str(tmp_path / "none"))
+    assert failed(found) == ["model"]
+    assert str(tmp_path / "none") in found["model"].seen
+
+
+def test_a_state_folder_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o755)
+    (tmp_path / "state").chmod(0o755)
+    found = checks(tmp_path)
+    assert (found["state folder"].verdict, found["state folder"].remedy) == (
+        Verdict.WARNING, f"chmod 700 {tmp_path / 'state'}",
+    )  # fmt: skip
+
+
+def test_a_file_in_place_of_the_state_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    assert failed(checks(tmp_path)) == ["state folder"]
+
+
+@pytest.fixture(scope="module")
+def github(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("served")
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    for words in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "a"]):
+        subprocess.run(["git", "-C", str(path), *words], check=True)
+    with running_fakehub([path], token="forge-token") as running:
+        yield running.url
+
+
+@pytest.mark.parametrize(
+    ("token", "verdict", "seen"),
+    [
+        ("forge-token", Verdict.OK, "takes the token"),
+        ("expired", Verdict.FAILED, "answers 401"),
+        ("", Verdict.WARNING, "not asked: no token is set"),
+    ],
+)
+def test_github_is_asked_only_online(tmp_path: Path, github: str, token: str, verdict: Verdict, seen: str) -> None:
+    environ = {"SENTINEL_GITHUB_API_URL": github, "SENTINEL_GITHUB_TOKEN": token}
+    assert "github" not in checks(tmp_path, **environ)
+    found = checks(tmp_path, is_online=True, **environ)["github"]
+    assert found.verdict is verdict
+    assert seen in found.seen
+
+
+def test_a_github_that_does_not_answer_is_said(tmp_path: Path) -> None:
+    port = free_ports({"http": "127.0.0.1"}, but=[])["http"]
+    url = f"http://127.0.0.1:{port}"
+    found = checks(tmp_path, is_online=True, SENTINEL_GITHUB_API_URL=url)["github"]
+    assert found.verdict is Verdict.FAILED
+    assert found.seen.startswith(url)

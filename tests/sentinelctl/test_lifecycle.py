@@ -1,0 +1,115 @@
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import pytest
+
+from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
+from sentinelctl.lifecycle import Project, check_secrets
+from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.state import Kind, ObservedState, Operation, Plan
+from services.settings import Settings, load
+
+
+def settings(tmp_path: Path, **environ: str) -> Settings:
+    return load(None, {"SENTINEL_PROJECT_STATE_DIR": str(tmp_path / "state"), **environ})
+
+
+@pytest.mark.parametrize(
+    ("services", "environ", "fault"),
+    [
+        pytest.param(["webhook"], {}, "no webhook secret is set", id="secret"),
+        pytest.param(["webhook"], {"SENTINEL_WEBHOOK_SECRET": " "}, "no webhook secret is set", id="blank"),
+        pytest.param(["webhook"], {"SENTINEL_WEBHOOK_SECRET": "s"}, "", id="secret set"),
+        pytest.param(["inference"], {}, "", id="needs none"),
+        pytest.param(["publisher"], {}, "no GitHub token is set", id="token"),
+        pytest.param(["extractor"], {"SENTINEL_GITHUB_TOKEN": "t"}, "", id="token set"),
+        pytest.param(["extractor"], {"SENTINEL_GITHUB_API_URL": "http://127.0.0.1:1"}, "", id="a local GitHub"),
+        pytest.param(["publisher"], {"SENTINEL_GITHUB_APP_ID": "7"}, "private key is not set", id="an App without key"),
+        pytest.param(["publisher"], {"SENTINEL_GITHUB_APP_ID": "7", "SENTINEL_GITHUB_APP_KEY": "k"}, "", id="an App"),
+    ],
+)
+def test_a_missing_secret_is_named_with_its_variable(
+    tmp_path: Path, services: list[str], environ: dict[str, str], fault: str
+) -> None:
+    given = settings(tmp_path, **environ)
+    if not fault:
+        check_secrets(given, services)
+        return
+    with pytest.raises(PreflightError, match=fault) as caught:
+        check_secrets(given, services)
+    assert "export SENTINEL_" in caught.value.remedy
+
+
+def replicas(project: Project) -> dict[str, int]:
+    return {spec.name: spec.replicas for spec in project.desired()}
+
+
+def test_an_operators_count_holds_until_down_or_until_the_settings_change_theirs(tmp_path: Path) -> None:
+    project = Project(settings(tmp_path))
+    project.state_dir.create()
+    project.remember_scale({"extractor": 3})
+    assert replicas(Project(settings(tmp_path)))["extractor"] == 3
+    assert replicas(Project(settings(tmp_path, SENTINEL_EXTRACTOR_REPLICAS="2")))["extractor"] == 2
+    project.forget_scale()
+    assert replicas(project)["extractor"] == 1
+
+
+def test_the_receiver_runs_once(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="webhook has one address"):
+        Project(settings(tmp_path)).plan_scale({"webhook": 2})
+
+
+def test_only_what_sentinel_wrote_is_deleted(tmp_path: Path) -> None:
+    project = Project(settings(tmp_path))
+    project.prepare()
+    project.remember_scale({"extractor": 3})
+    project.state_dir.log_of("extractor-1").write_text("a line\n")
+    state = tmp_path / "state"
+    (state / "notes.txt").write_text("mine")
+    assert {path.name for path in project.delete_data()} >= {"log.sqlite", "extractor-1.log", "scale.json"}
+    assert [path.name for path in state.iterdir()] == ["notes.txt"]
+
+
+class Recording:
+    """A runtime that writes down what it is told, and has to kill the replicas named."""
+
+    name = "recording"
+
+    def __init__(self, *stubborn: str) -> None:
+        self.stubborn = stubborn
+        self.done: list[str] = []
+
+    def observe(self) -> ObservedState:
+        return ObservedState()
+
+    def check(self, plan: Plan) -> None: ...
+
+    def apply(self, operation: Operation) -> Applied:
+        self.done.append(f"{operation.kind} {operation.replica}")
+        return Applied(None, was_killed=operation.replica in self.stubborn)
+
+    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+        yield from ()
+
+    def usage(self, *, over_s: float) -> dict[str, Usage]:
+        return {}
+
+    def close(self) -> None: ...
+
+
+def test_what_had_to_be_killed_is_said_after_all_else_is_done(tmp_path: Path) -> None:
+    project = Project(settings(tmp_path))
+    project.runtime = recording = Recording("b-1")
+    stops = Plan(tuple(Operation(Kind.STOP, name, 1, "test") for name in "abc"))
+    with pytest.raises(UnhealthyError, match="b-1 did not end in time"):
+        project.apply(stops)
+    assert recording.done == ["stop a-1", "stop b-1", "stop c-1"]
+
+
+def test_what_is_replaced_is_ready_before_the_next_is_touched(tmp_path: Path) -> None:
+    project = Project(settings(tmp_path))
+    project.runtime = recording = Recording()
+    plan = Plan(tuple(Operation(Kind.REPLACE, name, 1, "test") for name in "ab"))
+    with pytest.raises(UnhealthyError, match="a-1 is not ready after 0 s"):
+        project.apply(plan, ready_s=0)
+    assert recording.done == ["replace a-1"]

@@ -1,0 +1,258 @@
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.labels import load_concepts
+from sentinelctl.cli import main
+from tests.model import made
+from tests.model.test_engine import edit_manifest, write_weights
+
+Run = Callable[..., tuple[int, str, str]]
+FIGURES = (
+    "line_ap", "any_ap", "any_auc", "five_way_macro_f1", "bug_recall_at_p50", "critical_recall_at_p50",
+    "severity_accuracy", "severity_balanced_accuracy", "category_macro_f1", "concept_macro_f1", "ece",
+)  # fmt: skip
+SUBJECTS = ("model", "linear", "size_only", "majority")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """(exit code, stdout, stderr) of `sentinelctl model` with these words."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["model", *map(str, words)])
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def heldout() -> dict[str, Any]:
+    """A figure of its own for each subject and row."""
+    found: dict[str, Any] = {"repositories": ["a/a", "b/b", "c/c"]}
+    for at, subject in enumerate(SUBJECTS):
+        found[subject] = {name: round((at * 20 + row + 1) / 100, 2) for row, name in enumerate(FIGURES)}
+        found[subject] |= {"lines": 1234, "unseen_text": {"line_ap": 0.9 + at / 1000}}
+    found["model"] |= {"shown": {"any": {"lines": 77, "precision": 0.64, "recall": 0.21}}, "line_ap_95": [0.111, 0.222]}
+    return found
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    concepts = [concept.id for concept in load_concepts() if not concept.is_rule]
+    table = np.zeros((len(made.tokenizer()), 1 + len(concepts)), np.float32)
+    write_weights(
+        folder, made.tokenizer().model, table, concepts,
+        config={"layers": 3, "width": 128, "vocab_size": 8192},
+        data={"repositories": 40, "lines": 54321, "lines_with_a_finding": 4321, "digest": "d" * 64,
+              "lines_of_language": {"python": 50000, "shell": 4321}},
+        training={"recipe": "small", "minutes": 29.5, "seed": 7, "machine": "Linux x86_64, CPU"},
+    )  # fmt: skip
+    return folder
+
+
+def test_info_says_what_the_weights_are_and_what_taught_them(weights: Path, run: Run) -> None:
+    code, out, err = run("info", "--weights", weights)
+    assert code == 0
+    for words in (
+        "tiny 0, digest 000000000000",
+        "3 layers × 128, 8,192 pieces",
+        f"{sum(not concept.is_rule for concept in load_concepts())} concepts in python",
+        "54,321 added lines of 40 repositories (python 50,000, shell 4,321),",
+        "4,321 of them with an analyzer's finding; data dddddddddddd",
+        "recipe small, 29.5 minutes, seed 7,",
+    ):
+        assert words in out
+    assert "no held-out figures yet; `sentinelctl model eval --data DIR --write` makes them" in err
+
+
+def test_info_puts_every_figure_beside_that_of_each_baseline(weights: Path, run: Run) -> None:
+    found = heldout()
+    edit_manifest(weights, heldout=found)
+    code, out, _ = run("info", "--weights", weights)
+    assert code == 0
+    assert "held out: 1,234 lines of 3 repositories never trained on" in out
+    rows = [line.split() for line in out.splitlines()]
+    for name in FIGURES:
+        assert sum(row[-4:] == [f"{found[subject][name]:.3f}" for subject in SUBJECTS] for row in rows) == 1
+    assert ["0.900", "0.901", "0.902", "0.903"] in [row[-4:] for row in rows]
+    assert "77 lines, 64% right, 21% of all found; line AP 0.111–0.222" in out
+    assert "not a reviewer's judgement" in out
+
+
+def test_a_figure_that_could_not_be_told_is_a_dash(weights: Path, run: Run) -> None:
+    found = heldout()
+    found["majority"]["unseen_text"]["line_ap"] = None
+    found["model"]["shown"]["any"] = {"lines": 0, "precision": None, "recall": 0.0}
+    edit_manifest(weights, heldout=found)
+    code, out, _ = run("info", "--weights", weights)
+    assert code == 0
+    assert ["0.900", "0.901", "0.902", "–"] in [line.split()[-4:] for line in out.splitlines()]
+    assert "0 lines, – right, 0% of all found" in out
+
+
+def test_info_under_json_is_the_manifest(weights: Path, run: Run) -> None:
+    code, out, err = run("info", "--json", "--weights", weights)
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {"version": 1, "manifest": json.loads((weights / "manifest.json").read_text())}
+
+
+def test_info_knows_the_shipped_weights(run: Run) -> None:
+    code, out, _ = run("info", "--json")
+    assert code == 0
+    manifest = json.loads(out)["manifest"]
+    assert set(manifest["concepts"]) <= {concept.id for concept in load_concepts()}
+    assert manifest["data"]["lines"] > manifest["data"]["lines_with_a_finding"] > 0
+
+
+def test_a_folder_without_weights_is_named(tmp_path: Path, run: Run) -> None:
+    code, _, err = run("info", "--weights", tmp_path)
+    assert code == 1
+    assert f"no model at {tmp_path / 'manifest.json'}" in err
+
+
+def test_without_torch_the_way_to_get_it_is_named() -> None:
+    program = "import sys; sys.modules['torch'] = None\nfrom sentinelctl.cli import main\nmain(sys.argv[1:])\n"
+    for words in (["train", "--data", "data", "--out", "out"], ["eval", "--data", "data"], ["export"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, "model", *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 3
+        assert "need torch, which is not installed" in done.stderr
+        assert "pip install 'sentinel-review[train]'" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def torch() -> None:
+    pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made.write_all(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "brief.toml"
+    path.write_text(
+        "[encoder]\nvocab_size = 512\nwidth = 32\nlayers = 1\nheads = 2\nhidden = 64\nbigrams = 512\n"
+        "[train]\nmax_steps = 60\nbatch_rows = 64\n"
+    )
+    return path
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("torch")
+def test_mined_data_becomes_weights_figures_and_a_file_for_each_engine(
+    data: Path, recipe: Path, tmp_path: Path, run: Run
+) -> None:
+    """train, eval, info and export, one after the other, as a user runs them."""
+    from model.engine import load_engine
+
+    weights = tmp_path / "weights"
+    code, _, err = run("train", "--data", data, "--out", weights, "--recipe", recipe, "--run", tmp_path / "run")
+    assert code == 0
+    assert "960 lines of 6 repositories" in err
+    assert f"`sentinelctl model eval --data {data} --weights {weights} --write` judges them" in err
+
+    code, out, _ = run("eval", "--data", data, "--weights", weights, "--recipe", recipe, "--write", "--json")
+    found = json.loads(out)["heldout"]
+    assert code == 0
+    assert found["model"]["line_ap"] > found["majority"]["line_ap"]
+
+    code, out, _ = run("info", "--weights", weights, "--json")
+    manifest = json.loads(out)["manifest"]
+    assert manifest["heldout"] == found
+    assert manifest["training"]["recipe"] == "brief"
+
+    code, _, err = run("export", "--weights", weights, "--engine", "torchscript")
+    assert code == 0
+    assert f"wrote {weights / 'encoder.torchscript.pt'}" in err
+    assert load_engine("torchscript", weights, threads=1).info.digest != manifest["digest"]
+    assert json.loads((weights / "manifest.json").read_text())["heldout"] == found
+
+    graph = (weights / "encoder.int8.onnx").read_bytes()
+    (weights / "encoder.int8.onnx").unlink()
+    code, out, _ = run("export", "--weights", weights, "--json")
+    assert json.loads(out) == {"version": 1, "path": str(weights / "encoder.int8.onnx")}
+    assert (weights / "encoder.int8.onnx").read_bytes() == graph
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("torch")
+@pytest.mark.parametrize(
+    ("words", "code", "messages"),
+    [
+        (["train", "--recipe", "huge"], 2, ["no recipe at", "smoke; or name a .toml file"]),
+        (["train", "--recipe", "odd.toml"], 2, ["odd.toml: TrainConfig has no epochs; it has "]),
+        (["train", "--data", "none"], 2, ["none holds no mined data", "sentinelctl data mine"]),
+        (["eval", "--data", "none"], 2, ["none holds no mined data"]),
+        (["eval", "--weights", "none"], 1, ["no manifest.json in none"]),
+        (["export", "--weights", "none"], 1, ["no manifest.json in none; train with `sentinelctl model train`"]),
+        (["export", "--engine", "tensorflow"], 2, ["--engine"]),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    words: list[str],
+    code: int,
+    messages: list[str],
+    data: Path,
+    tmp_path: Path,
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "odd.toml").write_text("[train]\nepochs = 3\n")
+    needed = {"train": {"--data": data, "--out": tmp_path / "out"}, "eval": {"--data": data}}.get(words[0], {})
+    missing = [word for option, value in needed.items() if option not in words for word in (option, value)]
+    found, _, err = run(*words, *missing)
+    assert found == code
+    for message in messages:
+        assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("torch")
+def test_data_without_a_repository_to_train_on_is_named(tmp_path: Path, run: Run) -> None:
+    (repository,) = made.named("test", 1)
+    made.write(tmp_path / "data", repository, [made.record(repository, ("add", "x = 1"))])
+    code, _, err = run("train", "--data", tmp_path / "data", "--out", tmp_path / "out", "--recipe", "smoke")
+    assert code == 1
+    assert "no line to train on; `sentinelctl data stats` shows the splits" in err
+
+
+@pytest.mark.train
+@pytest.mark.usefixtures("torch")
+def test_weights_whose_files_were_swapped_are_refused(data: Path, weights: Path, run: Run) -> None:
+    (weights / "encoder.safetensors").write_bytes(b"of another training")
+    edit_manifest(weights, files={"encoder.safetensors": "0" * 64})
+    for words in (["export"], ["eval", "--data", data]):
+        code, _, err = run(*words, "--weights", weights)
+        assert code == 1
+        assert "encoder.safetensors is not the file of this manifest: expected sha256 0000" in err
+
+
+def test_every_command_in_the_model_s_readme_has_the_options_it_is_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    text = (Path(__file__).parents[2] / "model" / "README.md").read_text("utf-8")
+    commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z]+)([^#\n]*)", text, re.MULTILINE)
+    assert {f"{group} {name}" for group, name, _ in commands} >= {"data mine", "model train", "model eval"}
+    for group, name, rest in commands:
+        with pytest.raises(SystemExit):
+            main([group, name, "--help"])
+        shown = capsys.readouterr().out
+        assert [option for option in re.findall(r"--[a-z]+", rest) if option not in shown.split()] == [], name
