@@ -76,6 +76,8 @@ class Overview:
     lag: Sequence[GroupLag]
     seen_at: float
     """Unix seconds."""
+    log_fault: str = ""
+    """Why the log was not asked for its lag."""
 
     @property
     def is_healthy(self) -> bool:
@@ -91,6 +93,7 @@ class Overview:
             "services": [row.document() for row in self.rows],
             "missing": list(self.missing),
             "lag": [asdict(one) for one in self.lag],
+            "log_fault": self.log_fault,
         }
 
     def table(self) -> "Table":
@@ -128,6 +131,8 @@ class Overview:
             + (f", the oldest for {one.age_s:.1f} s" if one.records else "")
             for one in self.lag
         ]
+        if self.log_fault:
+            found.append(f"lag: unknown; {self.log_fault}")
         supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
         return [*found, f"{supervisor}state in {self.state_dir}"]
 
@@ -141,14 +146,16 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
     there = {replica.name for replica in replicas}
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
+    lag, log_fault = asyncio.run(_lag(project))
     return Overview(
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
         rows=[Row(replica, probe_fault(replica), usage.get(replica.name)) for replica in replicas],
         missing=[name for name in wanted if name not in there],
-        lag=asyncio.run(_lag(project)),
+        lag=lag,
         seen_at=time.time(),
+        log_fault=log_fault,
     )
 
 
@@ -159,23 +166,26 @@ def _age(seconds: float) -> str:
     return f"{max(0.0, seconds):.0f} s"
 
 
-async def _lag(project: Project) -> list[GroupLag]:
-    """Empty while there is no log yet; looking must not make one."""
+async def _lag(project: Project) -> tuple[list[GroupLag], str]:
+    """Of each group, and why it is not known. Both empty while there is no log yet; looking must not make one."""
+    from services.errors import BusUnavailable
     from services.stream import open_admin
 
     settings = project.settings
-    if not settings.stream_path.exists():
-        return []
+    if settings.stream.kind == "sqlite" and not settings.stream_path.exists():
+        return [], ""
     admin = open_admin(settings.stream, settings.stream_path)
+    found: list[GroupLag] = []
     try:
         there = await admin.topics()
-        found = []
         for group, topic in _READ_BY:
             if topic in there:
                 partitions = await admin.lag(group, topic)
                 records = sum(one.records for one in partitions)
                 age_s = max((one.age_s for one in partitions), default=0.0)
                 found.append(GroupLag(group.value, topic.value, records, round(age_s, 3)))
-        return found
+        return found, ""
+    except BusUnavailable as exc:
+        return found, str(exc)
     finally:
         await admin.close()

@@ -32,14 +32,16 @@ _LOGIN: Final = (
 
 
 class LastWords(logging.Handler):
-    """What kafka-python last complained of: its exceptions say that nobody answered, only its log says why."""
+    """Why kafka-python last failed to connect: its exceptions say that nobody answered, only its log says why."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.said = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said = record.getMessage()[:300]
+        said = record.getMessage()
+        if said.startswith("Connection failed: "):
+            self.said = said[:300]
 
 
 _LAST_WORDS: Final = LastWords()
@@ -218,7 +220,7 @@ def explain(settings: StreamSettings, exc: KafkaError) -> str:
             "group.min.session.timeout.ms (6 s unless changed) and group.max.session.timeout.ms"
         )
     if isinstance(exc, (errors.KafkaTimeoutError, errors.KafkaConnectionError, errors.NodeNotReadyError)):
-        seen = _LAST_WORDS.said or str(exc)
+        seen = _LAST_WORDS.said or f"{type(exc).__name__}, and no connection that failed"
         return (
             f"{where} did not answer within {settings.timeout_s:g} s; last seen: {seen}; start it, or correct "
             "stream.bootstrap and stream.security_protocol; `sentinelctl doctor` tries it"

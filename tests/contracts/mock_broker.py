@@ -9,7 +9,8 @@ import contextlib
 import ctypes
 import socket
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 import confluent_kafka
 
@@ -61,6 +62,12 @@ class MockBroker:
         self._library.rd_kafka_mock_group_initial_rebalance_delay_ms(self._cluster, 0)
         self.bootstrap: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         self._wait_until_it_listens()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
 
     def _wait_until_it_listens(self) -> None:
         """Its port is bound at once, and served by a thread that starts later."""

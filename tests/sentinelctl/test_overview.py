@@ -119,3 +119,16 @@ def test_the_lag_counts_what_nobody_has_read(project: Project) -> None:
 
     asyncio.run(append())
     assert {one.group: one.records for one in overview(project).lag} == {"extractor": 3, "publisher": 0}
+
+
+def test_a_log_that_does_not_answer_is_said_beside_what_runs(tmp_path: Path) -> None:
+    given = {
+        "SENTINEL_PROJECT_STATE_DIR": str(tmp_path / "state"),
+        "SENTINEL_STREAM_KIND": "kafka",
+        "SENTINEL_STREAM_BOOTSTRAP": "127.0.0.1:1",
+        "SENTINEL_STREAM_TIMEOUT_S": "1",
+    }
+    shown = overview(Project(load(None, given)))
+    assert shown.lag == []
+    assert "Kafka at 127.0.0.1:1" in shown.document()["log_fault"]
+    assert [note for note in shown.notes() if note.startswith("lag: unknown; Kafka at 127.0.0.1:1")]
