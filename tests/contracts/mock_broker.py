@@ -16,6 +16,7 @@ import confluent_kafka
 
 API_VERSION: Final = "2.3"  # what it speaks well enough; it cannot be asked
 PRODUCE: Final = 0
+NOT_LEADER: Final = 6
 MESSAGE_TOO_LARGE: Final = 10
 
 _BROKER: Final = 1
@@ -35,6 +36,7 @@ def _load() -> ctypes.CDLL:
         ("mock_cluster_bootstraps", text, [pointer]),
         ("mock_topic_create", number, [pointer, text, number, number]),
         ("mock_group_initial_rebalance_delay_ms", None, [pointer, ctypes.c_int32]),
+        ("mock_broker_set_host_port", number, [pointer, ctypes.c_int32, text, number]),
         ("mock_broker_set_down", number, [pointer, ctypes.c_int32]),
         ("mock_broker_set_up", number, [pointer, ctypes.c_int32]),
         (
@@ -78,6 +80,10 @@ class MockBroker:
 
     def create_topic(self, name: str, partitions: int) -> None:
         assert self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1) == 0
+
+    def advertise(self, host: str, port: int) -> None:
+        """Clients are told to connect there."""
+        assert self._library.rd_kafka_mock_broker_set_host_port(self._cluster, _BROKER, host.encode(), port) == 0
 
     def go_down(self) -> None:
         """Ends its connections and refuses new ones; its records stay."""

@@ -22,7 +22,7 @@ import pytest
 from sentinel.v1.events_pb2 import DeadLetter
 
 from services import codec
-from services.errors import BusUnavailable, Poison, RecordTooLarge
+from services.errors import BusUnavailable, ConfigError, Poison, RecordTooLarge
 from services.settings import StreamSettings
 from services.stream import open_admin, open_consumer, open_producer
 from services.stream.base import Admin, Consumer, Producer
@@ -91,20 +91,22 @@ class Log:
         self._opened.append(producer := open_producer(self.settings, self.path))
         return producer
 
-    def consumer(self, group: str = "group") -> Consumer:
-        self._opened.append(consumer := open_consumer(self.settings, self.path, group=group, topic="topic"))
+    def consumer(self, group: str = "group", member: str = "") -> Consumer:
+        consumer = open_consumer(self.settings, self.path, group=group, topic="topic", member=member)
+        self._opened.append(consumer)
         return consumer
 
     def admin(self) -> Admin:
         self._opened.append(admin := open_admin(self.settings, self.path))
         return admin
 
-    async def process(self) -> Process:
+    async def process(self, member: str = "") -> Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("stream_process.py")),
             self.settings.model_dump_json(),
             str(self.path),
+            member,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -456,6 +458,39 @@ async def test_a_member_that_closes_hands_over_at_once(make_log: MakeLog) -> Non
     await settle([first, second], [2, 2])
     await first.close()
     await settle([second], [4])
+
+
+@only_on("kafka")
+async def test_a_named_member_that_dies_has_its_partitions_back_without_waiting(make_log: MakeLog) -> None:
+    """Its lease is twenty minutes: nobody else would get them before."""
+    log = await make_log(lease_s=1200)
+    process = await log.process("host.extractor-1")
+
+    async def owns_all() -> bool:
+        return bool((await process.ask("poll"))["owned"] == PARTITIONS)
+
+    await until(owns_all)
+    await process.killed()
+    await log.producer().append(records(range(8)))
+    back = log.consumer(member="host.extractor-1")
+    assert len(await take(back, 8)) == 8
+    other = log.consumer(member="host.extractor-2")
+    await settle([back, other], [2, 2])
+    await back.close()
+    await settle([other], [4])
+
+
+@only_on("kafka")
+async def test_a_member_whose_name_was_taken_commits_nothing_and_stops(make_log: MakeLog) -> None:
+    log = await make_log()
+    first, second = log.consumer(member="same"), log.consumer(member="same")
+    await settle([first], [4])
+    await settle([second], [4])
+    await log.producer().append(records(range(4)))
+    taken = await take(first, 4)
+    with pytest.raises(ConfigError, match="by this replica's name"):
+        await first.commit(offsets_after(taken))
+    assert len(await take(second, 4)) == 4
 
 
 @mock_cannot(ONE_MEMBER, run=False)
