@@ -30,6 +30,7 @@ _POLL_WITHIN_S: Final = 60.0  # a member that does not poll for longer, hung but
 _LOOK_FOR_TOPIC_EVERY_S: Final = 1.0
 _SETTLE_WITHIN_S: Final = 30.0  # a rebalance that this member has not seen the end of by then is joined anew
 _TOPIC_WITHIN_MS: Final = 2000  # a topic just made is known everywhere by then
+_MIND_EVERY_S: Final = 1.0
 _BATCH_BYTES: Final = 65_536
 _READ_WITHIN_S: Final = 600.0  # a whole partition, for people and tools
 _PEEK_BYTES: Final = 65_536  # fetched of each partition to see how old its oldest unread record is
@@ -42,6 +43,7 @@ class _Append:
     def __init__(self, records: Sequence[NewRecord], done: "asyncio.Future[list[Appended]]") -> None:
         self.records = records
         self.done = done
+        self.begun_at = time.monotonic()
         self._appended: dict[int, Appended] = {}
         self._failure: Exception | None = None
         self._left = len(records)
@@ -73,15 +75,22 @@ class KafkaProducer:
         self._topics: set[str] = set()
         self._waiting: list[_Append] = []
         self._sender: asyncio.Task[None] | None = None
+        self._under_way: set[_Append] = set()
+        self._minder: asyncio.Task[None] | None = None
 
     async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
         check_sizes(records, self._settings.max_record_bytes)
         if not records:
             return []
         done: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Append(tuple(records), done))
+        one = _Append(tuple(records), done)
+        self._under_way.add(one)
+        done.add_done_callback(lambda _: self._under_way.discard(one))
+        self._waiting.append(one)
         if self._sender is None or self._sender.done():
             self._sender = asyncio.create_task(self._send_waiting(), name="log-send")
+        if self._minder is None or self._minder.done():
+            self._minder = asyncio.create_task(self._mind(), name="log-mind")
         return await done
 
     async def close(self) -> None:
@@ -89,6 +98,20 @@ class KafkaProducer:
         if self._sender is not None:
             await self._sender
         await self._client.close()
+        if self._minder is not None:
+            self._minder.cancel()
+
+    async def _mind(self) -> None:
+        """Nothing waits for ever: what a broken client still holds fails as soon as that is closed."""
+        limit_s = 3 * self._settings.timeout_s
+        while self._under_way:
+            await asyncio.sleep(_MIND_EVERY_S)
+            if self._client.is_broken:
+                with contextlib.suppress(BusUnavailable, ConfigError):
+                    await self._client.run(lambda _: None)
+            now = time.monotonic()
+            for one in [one for one in self._under_way if now - one.begun_at > limit_s]:
+                one.refuse(self._client.give_up(limit_s))
 
     async def _send_waiting(self) -> None:
         while self._waiting:
@@ -114,8 +137,12 @@ class KafkaProducer:
             allow_auto_create_topics=False,
         )
 
-    def _disconnect(self, client: Any) -> None:
-        client.close(timeout=2 * self._settings.timeout_s)
+    def _disconnect(self, client: Any, is_broken: bool) -> None:
+        try:
+            client.close(timeout=0 if is_broken else 2 * self._settings.timeout_s)
+        except errors.KafkaTimeoutError:
+            # Its close() ends at the first record that it cannot flush. This fails the rest and ends its thread.
+            client._sender.force_close()  # noqa: SLF001
 
     def _send(self, batch: Sequence[_Append], client: Any) -> None:
         topics = {record.topic for one in batch for record in one.records}
@@ -168,7 +195,8 @@ class KafkaProducer:
                 )
             )
         else:
-            one.fail(self._client.refusal(exc))
+            # kafka-python's idempotent producer never sends again once a record expired that it had tried to send.
+            one.fail(self._client.refusal(exc, is_final=True))
 
 
 class KafkaConsumer:
@@ -282,6 +310,7 @@ class KafkaConsumer:
             auto_offset_reset="earliest",
             enable_auto_commit=False,
             allow_auto_create_topics=False,
+            enable_incremental_fetch_sessions=False,  # saves bytes on thousands of partitions, and outlives no broker
         )
         name = self._settings.prefix + self._topic
         try:
@@ -293,7 +322,7 @@ class KafkaConsumer:
         self._stable_at = time.monotonic()
         return client
 
-    def _disconnect(self, client: Any) -> None:
+    def _disconnect(self, client: Any, is_broken: bool = True) -> None:  # noqa: ARG002
         client.close(autocommit=False, timeout_ms=timeout_ms(self._settings))
 
     def _look(self, max_records: int, wait_s: float, client: Any) -> None:
@@ -311,9 +340,7 @@ class KafkaConsumer:
         if client.group_metadata().state == MemberState.STABLE:
             self._stable_at = time.monotonic()
         elif time.monotonic() - self._stable_at > within_s:
-            raise errors.IllegalStateError(
-                f"group {self._group} did not settle within {within_s:g} s; it is joined anew"
-            )
+            raise KafkaError(f"group {self._group} did not settle within {within_s:g} s; it is joined anew")
 
     def _apply(self, client: Any, *, is_paused: bool) -> None:
         owned = client.assignment()
@@ -405,7 +432,7 @@ class KafkaAdmin:
         self._client = KafkaClient(
             settings,
             lambda: open_client(kafka.KafkaAdminClient, settings),
-            lambda client: client.close(),
+            lambda client, _: client.close(),
             name="admin",
         )
         self._reader = KafkaClient(
@@ -418,7 +445,7 @@ class KafkaAdmin:
                 enable_auto_commit=False,
                 allow_auto_create_topics=False,
             ),
-            lambda client: client.close(autocommit=False, timeout_ms=timeout_ms(settings)),
+            lambda client, _: client.close(autocommit=False, timeout_ms=timeout_ms(settings)),
             name="reader",
         )
 

@@ -23,6 +23,12 @@ T = TypeVar("T")
 _RECONNECT_MAX_MS: Final = 1000
 _METADATA_MAX_AGE_MS: Final = 10_000  # a topic made later is noticed by then
 _PASSING: Final = (errors.RetriableError, errors.RebalanceInProgressError)
+_NO_ANSWER: Final = (
+    errors.KafkaTimeoutError,
+    errors.KafkaConnectionError,
+    errors.NodeNotReadyError,
+    errors.IllegalStateError,  # what was under way when a client was closed because another call had no answer
+)
 _LOGIN: Final = (
     errors.SaslAuthenticationFailedError,
     errors.UnsupportedSaslMechanismError,
@@ -55,11 +61,11 @@ class _Job(NamedTuple):
 class KafkaClient(Generic[C]):
     """Opened by the first call, and anew after a failure that may have broken it.
 
-    connect, disconnect: run on the thread; each takes at most timeout_s.
+    connect, disconnect: run on the thread; each takes at most two timeouts. disconnect is told whether it is broken.
     """
 
     def __init__(
-        self, settings: StreamSettings, connect: Callable[[], C], disconnect: Callable[[C], None], *, name: str
+        self, settings: StreamSettings, connect: Callable[[], C], disconnect: Callable[[C, bool], None], *, name: str
     ) -> None:
         self._settings = settings
         self._connect = connect
@@ -74,6 +80,10 @@ class KafkaClient(Generic[C]):
     @property
     def is_open(self) -> bool:
         return self._client is not None
+
+    @property
+    def is_broken(self) -> bool:
+        return self._is_broken.is_set()
 
     async def run(self, work: Callable[[C], T], *, within_s: float | None = None) -> T:
         """`work(client)`, in order of the calls. Raises BusUnavailable naming the brokers.
@@ -95,13 +105,18 @@ class KafkaClient(Generic[C]):
             async with asyncio.timeout(limit_s):
                 return await done
         except TimeoutError as exc:
-            raise BusUnavailable(
-                f"the client of Kafka at {self._settings.bootstrap} has not come back for {limit_s:g} s; restart this "
-                "service if that stays"
-            ) from exc
+            raise self.give_up(limit_s) from exc
 
-    def refusal(self, exc: KafkaError) -> BusUnavailable | ConfigError:
-        """`exc` for our callers; the next call opens a new client where this one may be broken."""
+    def give_up(self, after_s: float) -> BusUnavailable:
+        """The next call opens a new client."""
+        self._is_broken.set()
+        return BusUnavailable(
+            f"the client of Kafka at {self._settings.bootstrap} has not come back for {after_s:g} s; restart this "
+            "service if that stays"
+        )
+
+    def refusal(self, exc: KafkaError, *, is_final: bool = False) -> BusUnavailable | ConfigError:
+        """`exc` for our callers; the next call opens a new client where this one may be broken, or `is_final`."""
         refusal: BusUnavailable | ConfigError
         if isinstance(exc, errors.FencedInstanceIdError):  # a new client would take the place back, and so on
             refusal = ConfigError(
@@ -110,7 +125,7 @@ class KafkaClient(Generic[C]):
             )
         else:
             refusal = BusUnavailable(explain(self._settings, exc))
-            if not isinstance(exc, _PASSING):
+            if is_final or not isinstance(exc, _PASSING):
                 self._is_broken.set()
         refusal.__cause__ = exc
         return refusal
@@ -145,11 +160,12 @@ class KafkaClient(Generic[C]):
             raise self.refusal(exc) from exc
 
     def _drop(self) -> None:
-        self._is_broken.clear()
+        was_broken = self._is_broken.is_set()
         client, self._client = self._client, None
         if client is not None:
             with contextlib.suppress(KafkaError):  # it goes either way
-                self._disconnect(client)
+                self._disconnect(client, was_broken)
+        self._is_broken.clear()  # what it refused while it was closed says nothing of the next one
 
 
 def open_client(kind: Callable[..., C], settings: StreamSettings, **more: Any) -> C:
@@ -219,7 +235,7 @@ def explain(settings: StreamSettings, exc: KafkaError) -> str:
             f"{where} does not take stream.lease_s = {settings.lease_s:g}; set it between the brokers' "
             "group.min.session.timeout.ms (6 s unless changed) and group.max.session.timeout.ms"
         )
-    if isinstance(exc, (errors.KafkaTimeoutError, errors.KafkaConnectionError, errors.NodeNotReadyError)):
+    if isinstance(exc, _NO_ANSWER):
         seen = _LAST_WORDS.said or f"{type(exc).__name__}, and no connection that failed"
         return (
             f"{where} did not answer within {settings.timeout_s:g} s; last seen: {seen}; start it, or correct "

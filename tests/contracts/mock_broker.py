@@ -39,6 +39,7 @@ def _load() -> ctypes.CDLL:
         ("mock_broker_set_host_port", number, [pointer, ctypes.c_int32, text, number]),
         ("mock_broker_set_down", number, [pointer, ctypes.c_int32]),
         ("mock_broker_set_up", number, [pointer, ctypes.c_int32]),
+        ("mock_clear_request_errors", None, [pointer, ctypes.c_int16]),
         (
             "mock_push_request_errors_array",
             None,
@@ -97,6 +98,10 @@ class MockBroker:
         """The next requests of this kind are refused, with these error codes of Kafka's protocol."""
         codes = (ctypes.c_int * len(failures))(*failures)
         self._library.rd_kafka_mock_push_request_errors_array(self._cluster, request, len(failures), codes)
+
+    def answer_well(self, request: int) -> None:
+        """Forgets the failures that answer_with() left."""
+        self._library.rd_kafka_mock_clear_request_errors(self._cluster, request)
 
     def close(self) -> None:
         if self._handle:

@@ -200,6 +200,18 @@ async def test_an_append_outlives_a_change_of_leader(broker: MockBroker) -> None
     await append(settings(broker), b"late")
 
 
+async def test_a_producer_sends_again_after_a_record_that_it_tried_to_send_expired(broker: MockBroker) -> None:
+    """kafka-python's own idempotent producer never does."""
+    producer = KafkaProducer(settings(broker, timeout_s=1))
+    broker.answer_with(PRODUCE, *[NOT_LEADER] * 1000)
+    with pytest.raises(BusUnavailable, match="did not answer within 1 s"):
+        await producer.append([NewRecord("topic", b"key", b"expires")])
+    broker.answer_well(PRODUCE)
+    (appended,) = await producer.append([NewRecord("topic", b"key", b"taken")])
+    assert appended.topic == "topic"
+    await producer.close()
+
+
 async def test_topics_of_other_installations_are_not_ours(broker: MockBroker) -> None:
     broker.create_topic("ours-topic", 2)
     admin = KafkaAdmin(settings(broker, prefix="ours-"))
@@ -218,7 +230,7 @@ async def test_a_client_that_hangs_is_said_to(broker: MockBroker) -> None:
     """Nothing here waits for it: the limit is what ends the call."""
     released = asyncio.Event()
     loop = asyncio.get_running_loop()
-    client = KafkaClient(settings(broker), object, lambda _: None, name="stuck")
+    client = KafkaClient(settings(broker), object, lambda *_: None, name="stuck")
 
     def hang(_: object) -> None:
         asyncio.run_coroutine_threadsafe(released.wait(), loop).result()
