@@ -494,10 +494,22 @@ async def test_a_member_whose_name_was_taken_commits_nothing_and_stops(make_log:
 
 
 @mock_cannot(ONE_MEMBER, run=False)
-async def test_a_handler_that_takes_longer_than_the_lease_keeps_its_partitions(make_log: MakeLog) -> None:
+async def test_work_that_takes_longer_than_the_lease_keeps_its_partitions(make_log: MakeLog) -> None:
     log = await make_log(lease_s=1.5)
     slow, other = log.consumer(), log.consumer()
     await settle([slow, other], [2, 2])
+    slow.pause(slow.assignment())
+    deadline = time.monotonic() + 1.5 * log.settings.lease_s
+    while time.monotonic() < deadline:
+        await asyncio.gather(*(member.poll(max_records=1, timeout_s=0.05) for member in (slow, other)))
+    assert (len(slow.assignment()), len(other.assignment())) == (2, 2)
+
+
+@only_on("sqlite")
+async def test_a_member_that_does_not_even_poll_keeps_its_partitions(make_log: MakeLog) -> None:
+    log = await make_log(lease_s=1.5)
+    idle, other = log.consumer(), log.consumer()
+    await settle([idle, other], [2, 2])
     deadline = time.monotonic() + 1.5 * log.settings.lease_s
     while time.monotonic() < deadline:
         await other.poll(max_records=1, timeout_s=0.05)
