@@ -45,9 +45,10 @@ class LastWords(logging.Handler):
         self.said = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        if said.startswith("Connection failed: "):
-            self.said = said[:300]
+        what, failed, why = record.getMessage().partition("failed: ")
+        is_a_consequence = "socket disconnected" in why and bool(self.said)  # of the refusal before it
+        if failed and what.startswith(("Connection ", "Bootstrap connection ")) and not is_a_consequence:
+            self.said = why.partition(" (backoff")[0][:300]
 
 
 _LAST_WORDS: Final = LastWords()
@@ -219,10 +220,11 @@ def timeout_ms(settings: StreamSettings) -> int:
 def explain(settings: StreamSettings, exc: KafkaError) -> str:
     """What happened, what was seen, what to do."""
     where = f"Kafka at {settings.bootstrap}"
-    if isinstance(exc, _LOGIN):
+    seen = _LAST_WORDS.said if isinstance(exc, _NO_ANSWER) else str(exc)
+    if isinstance(exc, _LOGIN) or "Sasl" in seen:
         return (
             f"{where} refused the login of {settings.sasl_username or 'nobody'} by "
-            f"{settings.sasl_mechanism} over {settings.security_protocol}: {exc}; correct stream.security_protocol, "
+            f"{settings.sasl_mechanism} over {settings.security_protocol}: {seen}; correct stream.security_protocol, "
             f"stream.sasl_mechanism, stream.sasl_username and {variable('stream', 'sasl_password')}"
         )
     if isinstance(exc, errors.AuthorizationError):
@@ -236,10 +238,10 @@ def explain(settings: StreamSettings, exc: KafkaError) -> str:
             "group.min.session.timeout.ms (6 s unless changed) and group.max.session.timeout.ms"
         )
     if isinstance(exc, _NO_ANSWER):
-        seen = _LAST_WORDS.said or f"{type(exc).__name__}, and no connection that failed"
         return (
-            f"{where} did not answer within {settings.timeout_s:g} s; last seen: {seen}; start it, or correct "
-            "stream.bootstrap and stream.security_protocol; `sentinelctl doctor` tries it"
+            f"{where} did not answer within {settings.timeout_s:g} s; last seen: "
+            f"{seen or 'no connection that failed'}; start it, or correct stream.bootstrap and "
+            "stream.security_protocol; `sentinelctl doctor` tries it"
         )
     return f"{where} failed: {exc}; its own log says more"
 
