@@ -23,7 +23,7 @@ from services.stream.connection import settle
 from services.stream.kafka_client import KafkaClient, open_client, timeout_ms
 from services.stream.types import ENVELOPE_BYTES, Appended, Lag, NewRecord, Record, TopicPartition, check_sizes
 
-_SLICE_S: Final = 0.02  # longest wait inside the client: a commit, a pause or a resume is due by then
+_SLICE_S: Final = 0.05  # longest wait inside the client: a commit or a pause is due by then
 _ASK_EVERY_S: Final = 2.0  # a consumer that gets nothing sees whether the cluster still answers
 _HEARTBEAT_S: Final = 0.5  # how soon a member hears of a rebalance, too
 _POLL_WITHIN_S: Final = 60.0  # a member that does not poll for longer, hung but alive, loses its partitions
@@ -214,6 +214,7 @@ class KafkaConsumer:
         self._client = KafkaClient(settings, self._connect, self._disconnect, name="consumer")
         self._admin: KafkaAdmin | None = None
         self._is_there = False
+        self._resumed = asyncio.Event()
         self._heard_at = 0.0
         self._stable_at = 0.0
         self._visible: frozenset[TopicPartition] = frozenset()
@@ -239,8 +240,13 @@ class KafkaConsumer:
         while True:
             wait_s = max(0.0, min(_SLICE_S, deadline - loop.time()))
             if not (records := self._hand_out(max_records)):
-                await self._client.run(partial(self._look, max_records, wait_s))
+                self._resumed.clear()
+                is_paused = bool(self._visible) and self._visible <= self._paused
+                await self._client.run(partial(self._look, max_records, 0.0 if is_paused else wait_s))
                 has_changed = self._take_assignment()
+                if is_paused and not has_changed:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._resumed.wait(), wait_s)
                 records = self._hand_out(max_records)
                 if has_changed and not records:
                     return []
@@ -263,6 +269,7 @@ class KafkaConsumer:
     def resume(self, positions: frozenset[TopicPartition]) -> None:
         with self._lock:
             self._paused -= positions
+        self._resumed.set()
 
     def seek(self, position: TopicPartition, offset: int) -> None:
         with self._lock:
