@@ -23,7 +23,11 @@ _BROKER: Final = 1
 
 
 def _load() -> ctypes.CDLL:
-    (path,) = Path(confluent_kafka.__file__).parents[1].glob("confluent_kafka.libs/librdkafka-*.so*")
+    installed = Path(confluent_kafka.__file__).parents[1]
+    (path,) = [
+        *installed.glob("confluent_kafka.libs/librdkafka-*.so*"),  # Linux
+        *installed.glob("confluent_kafka/.dylibs/librdkafka*.dylib"),  # macOS
+    ]
     library = ctypes.CDLL(str(path))
     pointer, text, number = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int
     for name, result, arguments in (
