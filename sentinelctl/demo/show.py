@@ -88,7 +88,7 @@ def arrival(one: Arrival) -> RenderableType:
         (f"{one.ms:>5.0f} ms  ", "bold green" if one.ms < 2000 else "bold red"),
         _coverage(one),
         "  ",
-        (clean(one.subject)[:60], "dim"),
+        (clean(one.subject)[:48], "dim"),
     )
     findings = shown(one.findings)
     if not findings:
