@@ -40,6 +40,10 @@ class RedisProcess:
     def settings(self, **more: Any) -> ClaimsSettings:
         return ClaimsSettings.model_validate({"kind": "redis", "url": self.url, **more})
 
+    @property
+    def _remembered(self) -> Path:
+        return self._folder.with_name(f"{self._folder.name}-remembered")
+
     @contextmanager
     def client(self) -> Iterator[Redis]:
         """For what a test does to the server behind everybody's back."""
@@ -68,6 +72,15 @@ class RedisProcess:
 
     def restart(self) -> None:
         self.kill()
+        self.start()
+
+    def remember(self) -> None:
+        """What is on disk now, for start_without_last_moments()."""
+        shutil.copytree(self._folder, self._remembered, ignore=shutil.ignore_patterns("*.log"))
+
+    def start_without_last_moments(self) -> None:
+        """As after a crash before the last writes reached the disk: with what was there at remember()."""
+        shutil.copytree(self._remembered, self._folder, dirs_exist_ok=True)
         self.start()
 
     def pause(self) -> None:
