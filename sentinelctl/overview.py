@@ -10,14 +10,13 @@ from sentinelctl.lifecycle import Project
 from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.base import Usage
 from sentinelctl.state import Replica
-from services.contract import Group, Topic
+from services.contract import READERS
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _MIB = 1024 * 1024
 _STYLES = {"ready": "green", "not-ready": "yellow", "draining": "yellow"}
-_READ_BY = ((Group.EXTRACTOR, Topic.PUSH_EVENTS), (Group.PUBLISHER, Topic.REVIEWS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +169,7 @@ async def _lag(project: Project) -> list[GroupLag]:
     try:
         there = await admin.topics()
         found = []
-        for group, topic in _READ_BY:
+        for topic, group in READERS.items():
             if topic in there:
                 partitions = await admin.lag(group, topic)
                 records = sum(one.records for one in partitions)
