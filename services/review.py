@@ -4,15 +4,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from sentinel.v1.events_pb2 import ReviewReady
-from sentinel.v1.inference_pb2 import Finding, Hunk, Model
+from sentinel.v1.inference_pb2 import Finding, Hunk, Line, Model
 
+from model.inputs import diff
 from services.codec import encode
 from services.contract import SEVERITIES, Topic
 from services.errors import Retryable
 from services.stream.types import NewRecord
 from services.telemetry import Metrics
 
+_KINDS: Final = {"add": Line.KIND_ADDED, "del": Line.KIND_DELETED, "ctx": Line.KIND_CONTEXT}
 _FIELD_BYTES: Final = 8  # around one embedded message: its tag and its length
+
+
+def hunk_message(hunk: diff.Hunk) -> Hunk:
+    """As it travels; the line numbers follow from the starts and the kinds."""
+    return Hunk(
+        path=hunk.path,
+        old_start=hunk.old_start,
+        old_lines=hunk.old_lines,
+        new_start=hunk.new_start,
+        new_lines=hunk.new_lines,
+        section=hunk.section,
+        lines=[Line(kind=_KINDS[line.kind], text=line.text) for line in hunk.lines],
+    )
 
 
 def add(

@@ -7,8 +7,7 @@ from sentinel.v1.events_pb2 import Place, ReviewReady, ReviewRequest
 from model.inputs.diff import Hunk
 from services.codec import encode
 from services.contract import Topic
-from services.extractor.reviewer import message
-from services.review import fit, fits, pieces, skip
+from services.review import fit, fits, hunk_message, pieces, skip
 from services.stream.base import Producer
 from services.stream.types import NewRecord
 
@@ -22,7 +21,7 @@ async def overflow(
     a crash in between leaves behind is read by nobody. A hunk that is too long for any record is counted as skipped.
     Raises BusUnavailable.
     """
-    messages = [message(hunk) for hunk in hunks]
+    messages = [hunk_message(hunk) for hunk in hunks]
     fitting = [one for one in messages if fits(one, max_bytes)]
     if too_large := len(messages) - len(fitting):
         skip(so_far, {"too_large": too_large})

@@ -16,6 +16,7 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 from model.inputs.diff import Hunk
 from services.errors import ConfigError, Poison, Retryable
 from services.extractor.hunks import MAX_FILE_BYTES, hunk_bytes
+from services.review import hunk_message
 
 MAX_CALL_BYTES = 3 * 1024 * 1024
 """Of hunks in one call; gRPC servers refuse messages over 4 MiB unless told otherwise."""
@@ -30,7 +31,6 @@ PAUSE_S: Final = 10.0
 Why = Literal["busy", "late", "unreachable"]
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_KINDS = {"add": pb.Line.KIND_ADDED, "del": pb.Line.KIND_DELETED, "ctx": pb.Line.KIND_CONTEXT}
 _ELSEWHERE: Final[dict[grpc.StatusCode, Why]] = {
     grpc.StatusCode.UNAVAILABLE: "unreachable",
     grpc.StatusCode.CANCELLED: "unreachable",  # a replica that stops while it works on the call
@@ -155,7 +155,7 @@ class GrpcReviewer:
         model, forward_s, done = None, 0.0, 0
         for part in calls(hunks):
             request = pb.ReviewChunksRequest(
-                repository_id=repository_id, commit_sha=commit_sha, hunks=[message(hunk) for hunk in part]
+                repository_id=repository_id, commit_sha=commit_sha, hunks=[hunk_message(hunk) for hunk in part]
             )
             try:
                 response = await self._call(request, tuple(metadata.items()), deadline)
@@ -239,18 +239,6 @@ def calls(hunks: Sequence[Hunk]) -> list[list[Hunk]]:
         parts[-1] += file
         room_bytes, room_lines = room_bytes - size, room_lines - lines
     return parts
-
-
-def message(hunk: Hunk) -> pb.Hunk:
-    return pb.Hunk(
-        path=hunk.path,
-        old_start=hunk.old_start,
-        old_lines=hunk.old_lines,
-        new_start=hunk.new_start,
-        new_lines=hunk.new_lines,
-        section=hunk.section,
-        lines=[pb.Line(kind=_KINDS[line.kind], text=line.text) for line in hunk.lines],
-    )
 
 
 def _addresses(lines: Sequence[str]) -> tuple[str, ...]:
