@@ -23,11 +23,15 @@ COMMANDS = (
     ("scale", False),
     ("status", False),
     ("logs", False),
+    ("topics", True),
+    ("dlq", True),
+    ("replay", False),
     ("doctor", False),
     ("config", True),
     ("fakehub", False),
     ("model", True),
     ("data", True),
+    ("bench", True),
 )
 
 # Options of every command, taken before and after its name.

@@ -22,14 +22,21 @@ log = structlog.get_logger(__name__)
 
 async def run(settings: Settings) -> None:
     metrics = Metrics()
-    reviewer = GrpcReviewer(Targets(settings.inference.target), timeout_s=settings.extractor.inference_timeout_s)
+    reviewer = GrpcReviewer(Targets(settings.inference.target))
     async with GitHub(settings.github, metrics) as github:
         producer = open_producer(settings.stream, settings.stream_path)
         try:
             runner = Runner(
                 open_consumer(settings.stream, settings.stream_path, group=Group.EXTRACTOR, topic=Topic.PUSH_EVENTS),
                 producer,
-                Handler(github, reviewer, settings.extractor, metrics),
+                Handler(
+                    github,
+                    reviewer,
+                    producer,
+                    settings.extractor,
+                    metrics,
+                    max_record_bytes=settings.stream.max_record_bytes,
+                ),
                 topic=Topic.PUSH_EVENTS,
                 group=Group.EXTRACTOR,
                 metrics=metrics,
