@@ -23,7 +23,9 @@ def settings(tmp_path: Path, **environ: str) -> Settings:
         pytest.param(["inference"], {}, "", id="needs none"),
         pytest.param(["publisher"], {}, "no GitHub token is set", id="token"),
         pytest.param(["extractor"], {"SENTINEL_GITHUB_TOKEN": "t"}, "", id="token set"),
-        pytest.param(["extractor"], {"SENTINEL_GITHUB_API_URL": "http://127.0.0.1:1"}, "", id="a local GitHub"),
+        pytest.param(
+            ["extractor"], {"SENTINEL_GITHUB_API_URL": "http://127.0.0.1:1"}, "no GitHub token is set", id="local"
+        ),
         pytest.param(["publisher"], {"SENTINEL_GITHUB_APP_ID": "7"}, "private key is not set", id="an App without key"),
         pytest.param(["publisher"], {"SENTINEL_GITHUB_APP_ID": "7", "SENTINEL_GITHUB_APP_KEY": "k"}, "", id="an App"),
     ],
