@@ -34,7 +34,9 @@ _ROLES = {
     Role.INFERENCE: _Role(
         ("project", "inference"), {"grpc": "port", "metrics": "metrics_port"}, "metrics", publishes="grpc"
     ),
-    Role.EXTRACTOR: _Role(("project", "stream", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"),
+    Role.EXTRACTOR: _Role(
+        ("project", "stream", "claims", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"
+    ),
     Role.PUBLISHER: _Role(
         ("project", "stream", "claims", "github", "publisher"), {"metrics": "metrics_port"}, "metrics"
     ),
@@ -99,6 +101,8 @@ def _resolved(settings: Settings, sections: tuple[str, ...]) -> dict[str, str]:
         ("stream", "path"): settings.stream_path,
         ("claims", "path"): settings.claims_path,
     }
+    if settings.claims.ca_file:
+        paths["claims", "ca_file"] = Path(settings.claims.ca_file).expanduser()
     if settings.inference.weights:
         paths["inference", "weights"] = Path(settings.inference.weights).expanduser()
     return {variable(*key): str(path.absolute()) for key, path in paths.items() if key[0] in sections}

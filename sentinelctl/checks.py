@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from sentinelctl.errors import PreflightError
-from sentinelctl.lifecycle import Project, check_secrets
+from sentinelctl.lifecycle import Project, check_claims, check_secrets
 from sentinelctl.runtime.process import port_fault
 
 _LEAST_PYTHON: Final = (3, 11)
 _LEAST_FREE_BYTES: Final = 512 * 1024 * 1024
 _LIBRARIES: Final = (
     "fastapi", "google.protobuf", "grpc", "httpx2", "jwt", "numpy", "onnxruntime", "prometheus_client", "pydantic",
-    "sentencepiece", "stamina", "structlog", "uvicorn",
+    "redis", "sentencepiece", "stamina", "structlog", "uvicorn",
 )  # fmt: skip
 _GIB: Final = 1024**3
 
@@ -40,8 +40,8 @@ class Check:
 
 
 def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
-    """One after the other, so that each shows as it is done. Only the online ones leave this machine."""
-    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _secret, _access):
+    """One after the other, so that each shows as it is done. Only the online ones ask GitHub."""
+    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _claims, _secret, _access):
         yield check(project)
     if is_online:
         yield _github(project)
@@ -124,6 +124,13 @@ def _ports(project: Project) -> Check:
     if faults:
         return Check("ports", Verdict.FAILED, "; ".join(faults), "end that process, or set another port; 0 takes any")
     return Check("ports", Verdict.OK, "free, or held by our own services")
+
+
+def _claims(project: Project) -> Check:
+    try:
+        return Check("claims", Verdict.OK, check_claims(project.settings))
+    except PreflightError as exc:
+        return Check("claims", Verdict.FAILED, exc.message, exc.remedy)
 
 
 def _secret(project: Project) -> Check:

@@ -17,7 +17,7 @@ from sentinelctl.runtime.base import Applied, Runtime
 from sentinelctl.runtime.embedded import EmbeddedRuntime
 from sentinelctl.runtime.statefile import StateDir, read_json, write_json
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, ServiceSpec
-from services.contract import Topic
+from services.contract import Role, Topic
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -43,10 +43,13 @@ class Project:
         return catalog(self.settings, digest_key=self._digest_key(), scale=self._scale())
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
-        """Raises PreflightError when a secret is missing or a port is taken."""
+        """Raises PreflightError when a secret is missing, a port is taken or the claims are out of reach."""
         desired = self.desired()
         wanted = [spec for spec in desired if only is None or spec.name in only]
-        check_secrets(self.settings, {spec.name for spec in wanted if spec.replicas})
+        names = {spec.name for spec in wanted if spec.replicas}
+        check_secrets(self.settings, names)
+        if names - {Role.INFERENCE.value}:  # which keeps no claims
+            check_claims(self.settings)
         found = plan(desired, self.runtime.observe(), only=only)
         self.runtime.check(found)
         return found
@@ -214,3 +217,23 @@ def check_secrets(settings: "Settings", services: Collection[str]) -> None:
             remedy="export SENTINEL_GITHUB_TOKEN=… (or SENTINEL_GITHUB_TOKEN_FILE=PATH), with the permissions listed "
             "in README's 'Connect a repository'; `sentinelctl demo` needs none",
         )
+
+
+def check_claims(settings: "Settings") -> str:
+    """Where the claims are. Raises PreflightError for a Redis that does not serve, or that may drop one."""
+    if settings.claims.kind == "sqlite":
+        return f"SQLite at {settings.claims_path}"
+    from services.claims.redis import RedisClaims
+    from services.errors import ClaimsUnavailable, ConfigError
+
+    async def check() -> str:
+        claims = RedisClaims(settings.claims, settings.project.name)
+        try:
+            return await claims.check()
+        finally:
+            await claims.close()
+
+    try:
+        return asyncio.run(check())
+    except (ClaimsUnavailable, ConfigError) as exc:
+        raise PreflightError(str(exc)) from exc

@@ -36,6 +36,7 @@ class Port:
     """Default ports; further replicas take free ones."""
 
     WEBHOOK: Final = 8000
+    REDIS: Final = 6379
     INFERENCE: Final = 50051
     PUBLISHER_METRICS: Final = 9102
     INFERENCE_METRICS: Final = 9103

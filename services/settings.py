@@ -7,12 +7,14 @@ from the file that SENTINEL_<SECTION>_<KEY>_FILE names) and from nowhere else.
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_origin
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from services.contract import SEVERITIES, Port, Variable
 from services.errors import ConfigError
@@ -22,7 +24,7 @@ Severity = Literal["nit", "suggestion", "bug", "critical"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class ProjectSettings(Section):
@@ -50,14 +52,42 @@ class StreamSettings(Section):
 
 
 class ClaimsSettings(Section):
+    kind: Literal["sqlite", "redis"] = Field(
+        "sqlite", description="where claims are kept; redis where publishers run on more than one machine"
+    )
     path: str = Field("", description="SQLite file of the claims; empty: claims.sqlite in the state folder")
-    lease_s: float = Field(60, gt=0, description="seconds after which an unconfirmed claim may be taken over")
+    url: str = Field(
+        f"redis://127.0.0.1:{Port.REDIS}/0",
+        description="the Redis, one primary: redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS; never its password",
+    )
+    ca_file: str = Field("", description="certificates that the Redis's own is checked against; empty: the system's")
+    password: SecretStr = Field(SecretStr(""), description="password of the Redis")
+    lease_s: float = Field(
+        60, ge=10, description="seconds after which an unconfirmed claim may be taken over; a review takes up to 5"
+    )
     keep_days: float = Field(
         5,
         ge=4,
         description="days a confirmed review claim is kept; longer than GitHub's redelivery window of 3",
     )
     chunk_keep_h: float = Field(24, gt=0, description="hours a chunk's findings are kept for a retry")
+
+    @field_validator("url")
+    @classmethod
+    def _is_plain_address(cls, url: str) -> str:
+        """What is wrong is said without the text itself, which may hold a password."""
+        refusal = "it is no address of a Redis; give redis://HOST:PORT/DB, or rediss:// for TLS"
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise ValueError(refusal) from None
+        if parts.password is not None:
+            raise ValueError(f"it holds a password; take that out and set {variable('claims', 'password')} instead")
+        is_plain = re.fullmatch(r"(/\d*)?", parts.path) and not parts.query and not parts.fragment
+        if parts.scheme not in ("redis", "rediss") or not parts.hostname or not is_plain:
+            raise ValueError(refusal)
+        return url
 
 
 class GitHubSettings(Section):

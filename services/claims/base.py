@@ -1,7 +1,11 @@
 """Claims: who may cause an effect, and whether it already happened. One contract suite runs on every implementation."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
+
+ENDED_LEASE_KEPT_S: Final = 5 * 86400.0
+"""An ended lease is remembered as long as a confirmed review: until then the next claim must know of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +27,19 @@ class Claim:
 
 
 class Claims(Protocol):
-    """Every method raises ClaimsUnavailable when the store does not answer."""
+    """Every method raises ClaimsUnavailable when the store does not answer, within seconds and without trying again."""
+
+    async def known_since(self) -> float:
+        """Unix time at which the store began, or began anew after it lost what it had; it begins with this call."""
 
     async def claim(self, key: str, *, lease_s: float) -> Claim:
         """Granted to one caller at a time, until its lease ends; never again once confirmed and kept."""
 
     async def confirm(self, key: str, token: int, *, result: str, keep_s: float) -> bool:
-        """Marks the effect done for `keep_s`. False when a later token was granted meanwhile: somebody took over."""
+        """Marks the effect done for `keep_s`, also where the store lost the claim meanwhile.
+
+        False when a later token was granted: somebody took over.
+        """
 
     async def release(self, key: str, token: int) -> None:
         """Gives an unused claim back: the next caller need not wait for the lease.
@@ -41,6 +51,12 @@ class Claims(Protocol):
         """A remembered value, None when absent or expired."""
 
     async def put(self, key: str, value: bytes, *, keep_s: float) -> None:
-        """Remembers a value for `keep_s`; the last put wins."""
+        """Remembers a value for `keep_s`; the last put wins. A crash of the whole machine may forget it."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """As get(), in one go and in the order of `keys`."""
+
+    async def put_many(self, values: Mapping[str, bytes], *, keep_s: float) -> None:
+        """As put(), in one go."""
 
     async def close(self) -> None: ...

@@ -5,14 +5,15 @@ and a deleted row never gives its token to a later holder.
 """
 
 import asyncio
+import json
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from services.claims.base import Claim
+from services.claims.base import ENDED_LEASE_KEPT_S, Claim
 from services.errors import ClaimsUnavailable
 
 T = TypeVar("T")
@@ -20,8 +21,6 @@ T = TypeVar("T")
 _FORMAT = 1
 _BUSY_S = 5.0
 _SWEEP_EVERY_S = 600.0
-# An ended lease is remembered as long as a confirmed review: until then the next claim must know of it.
-_ENDED_LEASE_KEPT_S = 5 * 86400.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -55,6 +54,9 @@ class SqliteClaims:
         self._since = 0.0
         self._sweep_at = 0.0
 
+    async def known_since(self) -> float:
+        return await self._run(lambda _: self._since, writes=False)
+
     async def claim(self, key: str, *, lease_s: float) -> Claim:
         def claim(db: sqlite3.Connection) -> Claim:
             now = self._clock()
@@ -79,13 +81,18 @@ class SqliteClaims:
 
     async def confirm(self, key: str, token: int, *, result: str, keep_s: float) -> bool:
         def confirm(db: sqlite3.Connection) -> bool:
-            return (
-                db.execute(
-                    "UPDATE claims SET is_done = 1, ends_at = ?, result = ? WHERE key = ? AND token = ?",
-                    (self._clock() + keep_s, result, key, token),
-                ).rowcount
-                == 1
+            ends_at = self._clock() + keep_s
+            done = db.execute(
+                "UPDATE claims SET is_done = 1, ends_at = ?, result = ? WHERE key = ? AND token = ?",
+                (ends_at, result, key, token),
             )
+            if done.rowcount:
+                return True
+            lost = db.execute(
+                "INSERT OR IGNORE INTO claims (key, is_done, is_takeover, ends_at, result) VALUES (?, 1, 0, ?, ?)",
+                (key, ends_at, result),
+            )
+            return lost.rowcount == 1
 
         return await self._run(confirm)
 
@@ -100,32 +107,47 @@ class SqliteClaims:
         await self._run(release)
 
     async def get(self, key: str) -> bytes | None:
-        def get(db: sqlite3.Connection) -> bytes | None:
-            row = db.execute(
-                "SELECT value FROM remembered WHERE key = ? AND ends_at > ?", (key, self._clock())
-            ).fetchone()
-            return None if row is None else bytes(row[0])
+        return (await self.get_many([key]))[0]
+
+    async def put(self, key: str, value: bytes, *, keep_s: float) -> None:
+        await self.put_many({key: value}, keep_s=keep_s)
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        def get(db: sqlite3.Connection) -> list[bytes | None]:
+            rows = db.execute(
+                "SELECT key, value FROM remembered WHERE key IN (SELECT value FROM json_each(?)) AND ends_at > ?",
+                (json.dumps(list(keys)), self._clock()),
+            )
+            found: dict[str, bytes] = dict(rows.fetchall())
+            return [found.get(key) for key in keys]
 
         return await self._run(get, writes=False)
 
-    async def put(self, key: str, value: bytes, *, keep_s: float) -> None:
+    async def put_many(self, values: Mapping[str, bytes], *, keep_s: float) -> None:
         def put(db: sqlite3.Connection) -> None:
-            db.execute("REPLACE INTO remembered VALUES (?, ?, ?)", (key, value, self._clock() + keep_s))
+            ends_at = self._clock() + keep_s
+            db.executemany(
+                "REPLACE INTO remembered VALUES (?, ?, ?)", [(key, value, ends_at) for key, value in values.items()]
+            )
 
-        await self._run(put)
+        await self._run(put, is_durable=False)
 
     async def close(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._drop)
         self._thread.shutdown()
 
-    async def _run(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = True) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._in_transaction, work, writes)
+    async def _run(self, work: Callable[[sqlite3.Connection], T], *, writes: bool = True, is_durable: bool = True) -> T:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._in_transaction, work, writes, is_durable
+        )
 
-    def _in_transaction(self, work: Callable[[sqlite3.Connection], T], writes: bool) -> T:
+    def _in_transaction(self, work: Callable[[sqlite3.Connection], T], writes: bool, is_durable: bool) -> T:
         try:
             db = self._connection()
             if not writes:
                 return work(db)
+            # NORMAL leaves the sync to a later commit: kill -9 loses nothing, a power cut the last few values.
+            db.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
             try:
                 answer = work(db)
@@ -159,7 +181,6 @@ class SqliteClaims:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         _enter_wal(db)
-        db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found not in (0, _FORMAT):
@@ -179,7 +200,7 @@ class SqliteClaims:
         self._sweep_at = now + _SWEEP_EVERY_S
         db.execute("DELETE FROM remembered WHERE ends_at <= ?", (now,))
         db.execute("DELETE FROM claims WHERE ends_at <= ? AND is_done", (now,))
-        db.execute("DELETE FROM claims WHERE ends_at <= ?", (now - _ENDED_LEASE_KEPT_S,))
+        db.execute("DELETE FROM claims WHERE ends_at <= ?", (now - ENDED_LEASE_KEPT_S,))
 
     def _drop(self) -> None:
         if self._open is not None:

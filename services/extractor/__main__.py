@@ -7,9 +7,11 @@ import sys
 import structlog
 import uvloop
 
+from services.claims import open_claims
 from services.contract import Group, Role, Topic
 from services.errors import ConfigError
 from services.extractor.handler import Handler
+from services.extractor.kept import KeptReviewer
 from services.extractor.reviewer import GrpcReviewer, Targets
 from services.github.client import GitHub
 from services.settings import Settings, load
@@ -23,13 +25,15 @@ log = structlog.get_logger(__name__)
 async def run(settings: Settings) -> None:
     metrics = Metrics()
     reviewer = GrpcReviewer(Targets(settings.inference.target), timeout_s=settings.extractor.inference_timeout_s)
+    claims = open_claims(settings)
+    kept = KeptReviewer(reviewer, claims, keep_s=settings.claims.chunk_keep_h * 3600)
     async with GitHub(settings.github, metrics) as github:
         producer = open_producer(settings.stream, settings.stream_path)
         try:
             runner = Runner(
                 open_consumer(settings.stream, settings.stream_path, group=Group.EXTRACTOR, topic=Topic.PUSH_EVENTS),
                 producer,
-                Handler(github, reviewer, settings.extractor, metrics),
+                Handler(github, kept, settings.extractor, metrics),
                 topic=Topic.PUSH_EVENTS,
                 group=Group.EXTRACTOR,
                 metrics=metrics,
@@ -44,6 +48,7 @@ async def run(settings: Settings) -> None:
                 log.info("extractor.stopped")
         finally:
             await reviewer.close()
+            await claims.close()
             await producer.close()
 
 

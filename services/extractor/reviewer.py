@@ -44,12 +44,13 @@ assert MAX_FILE_BYTES < MAX_CALL_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """skipped: hunks no model read, by reason. forward_s: seconds in the forward pass."""
+    """skipped: hunks no model read, by reason. forward_s: seconds in the forward pass. hunks: in the order given."""
 
     findings: tuple[pb.Finding, ...] = ()
     model: pb.Model | None = None
     skipped: Mapping[str, int] | None = None
     forward_s: float = 0.0
+    hunks: tuple[pb.ReadHunk, ...] = ()
 
 
 class Reviewer(Protocol):
@@ -117,6 +118,7 @@ class GrpcReviewer:
     ) -> Reviewed:
         """No hunks, no call. Large changes take several, each with whole files, one after the other."""
         findings: list[pb.Finding] = []
+        read: list[pb.ReadHunk] = []
         skipped: dict[str, int] = {}
         model, forward_s = None, 0.0
         for part in calls(hunks):
@@ -125,10 +127,15 @@ class GrpcReviewer:
             )
             response = await self._call(request, tuple(metadata.items()))
             findings += response.findings
+            read += response.hunks
             for reason, count in response.skipped.items():
                 skipped[reason] = skipped.get(reason, 0) + count
             model, forward_s = response.model, forward_s + response.forward_s
-        return Reviewed(tuple(findings), model, skipped, forward_s)
+        return Reviewed(tuple(findings), model, skipped, forward_s, tuple(read))
+
+    async def model(self, metadata: Mapping[str, str]) -> pb.Model:
+        """The one that serves now."""
+        return (await self._call(pb.ReviewChunksRequest(), tuple(metadata.items()))).model
 
     async def _call(
         self, request: pb.ReviewChunksRequest, metadata: tuple[tuple[str, str], ...]

@@ -42,7 +42,7 @@ class Reviewed:
     """What one call came to. Findings are in the order of the hunks, each with the chunk of its file."""
 
     findings: tuple[pb.Finding, ...]
-    skipped: Counter[str]
+    hunks: tuple[pb.ReadHunk, ...]
     scored: Scored
 
 
@@ -91,9 +91,10 @@ class InferenceServer(rpc.InferenceServiceServicer):
         return pb.ReviewChunksResponse(
             findings=reviewed.findings,
             model=self._model,
-            skipped=reviewed.skipped,
+            skipped=Counter(hunk.skipped for hunk in reviewed.hunks if hunk.skipped),
             queue_s=reviewed.scored.queue_s,
             forward_s=reviewed.scored.forward_s,
+            hunks=reviewed.hunks,
         )
 
     async def _review(self, hunks: Sequence[Hunk], context: Any, *, first_index: int = 0) -> Reviewed:
@@ -113,9 +114,12 @@ class InferenceServer(rpc.InferenceServiceServicer):
         except DeadlinePassed as exc:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(exc))
         findings = await asyncio.to_thread(_findings, self._engine, hunks, windows, scored, first_index)
-        skipped = Counter(reason for hunk in hunks if (reason := self._engine.skip_reason(hunk)))
+        read = tuple(
+            pb.ReadHunk(chunks=_count(window), skipped=self._engine.skip_reason(hunk) or "")
+            for hunk, window in zip(hunks, windows, strict=True)
+        )
         self._metrics.inference_latency.observe(self._clock.time() - started)
-        return Reviewed(tuple(findings), skipped, scored)
+        return Reviewed(tuple(findings), read, scored)
 
 
 @asynccontextmanager
@@ -181,7 +185,7 @@ def patch_hunks(request: pb.ChunkRequest) -> list[Hunk]:
 def _findings(
     engine: Engine, hunks: Sequence[Hunk], windows: Sequence[tuple[Chunk, ...]], scored: Scored, first_index: int
 ) -> list[pb.Finding]:
-    """Findings with the index of their chunk, counted through the hunks of a file; a hunk without windows is one."""
+    """Findings with the index of their chunk, counted through the hunks of a file."""
     found: list[pb.Finding] = []
     scores = iter(scored.scores)
     next_index: Counter[str] = Counter()
@@ -192,8 +196,13 @@ def _findings(
             _message(finding, index.get(finding.line, base))
             for finding in engine.findings(hunk, window, [next(scores) for _ in window])
         ]
-        next_index[hunk.path] += max(1, len(window))
+        next_index[hunk.path] += _count(window)
     return found
+
+
+def _count(window: Sequence[Chunk]) -> int:
+    """A hunk that no model reads is one chunk: rules may have read it."""
+    return max(1, len(window))
 
 
 def _message(finding: Finding, chunk_index: int) -> pb.Finding:

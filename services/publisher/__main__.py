@@ -8,11 +8,11 @@ import structlog
 import uvloop
 
 from services.claims import open_claims
-from services.claims.base import Claims
 from services.contract import Group, Role, Topic
-from services.errors import ClaimsUnavailable, ConfigError
+from services.errors import ConfigError
 from services.github.client import GitHub
 from services.publisher.handler import Handler
+from services.publisher.watch import ClaimsWatch
 from services.settings import Settings, load
 from services.stream import open_consumer, open_producer
 from services.stream.runner import Runner
@@ -38,22 +38,19 @@ async def run(settings: Settings) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, runner.stop)
-            await _begin(claims)
-            with OpsServer(settings.publisher.metrics_port, metrics, runner.is_ready) as ops:
-                log.info("publisher.started", metrics_port=ops.port)
-                await runner.run()
-                log.info("publisher.stopped")
+            watch = ClaimsWatch(claims)
+            await watch.look()
+            watching = asyncio.create_task(watch.run())
+            try:
+                with OpsServer(settings.publisher.metrics_port, metrics, runner.is_ready) as ops:
+                    log.info("publisher.started", metrics_port=ops.port)
+                    await runner.run()
+                    log.info("publisher.stopped")
+            finally:
+                watching.cancel()
     finally:
         await producer.close()
         await claims.close()
-
-
-async def _begin(claims: Claims) -> None:
-    """A new store knows of no event older than itself, so it begins before the first one comes."""
-    try:
-        await claims.get("")
-    except ClaimsUnavailable as exc:
-        log.warning("claims.unavailable", error=str(exc))
 
 
 def main() -> int:

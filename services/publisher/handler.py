@@ -109,6 +109,7 @@ class Handler:
         taken_at = self._clock()
         ready = codec.decode(ReviewReady, record.value)
         unit = _unit(ready)
+        stop_at = asyncio.get_running_loop().time() + self._lease_s * _WORKING_SHARE
         claim = await self._claims.claim(unit.key, lease_s=self._lease_s)
         if claim.status == "held":
             raise Deferred(f"another attempt at {unit.key} holds its claim", retry_after_s=claim.retry_after_s)
@@ -116,23 +117,33 @@ class Handler:
             own = claim.result == unit.delivery_id
             self._end(unit, Outcome.REVIEWED if own else Outcome.DUPLICATE, f"posted before, by {claim.result}")
             return ()
+        await self._await_lost_leases(unit, claim)
         try:
-            async with asyncio.timeout(self._lease_s * _WORKING_SHARE):
+            async with asyncio.timeout_at(stop_at):
                 await self._publish(ready, unit, claim, taken_at)
         except TimeoutError as exc:
             raise Deferred(f"the review of {unit.key} did not get through within its lease") from exc
         return ()
 
+    async def _await_lost_leases(self, unit: _Unit, claim: Claim) -> None:
+        """A store that began after the event may have lost a claim whose holder is at work until its lease ends."""
+        left_s = claim.known_since + self._lease_s - self._clock()
+        if unit.received_at < claim.known_since and left_s > 0:
+            await self._release(unit, claim)
+            raise Deferred(
+                f"the claims began anew after the event of {unit.key}, and one that was lost may still be in use",
+                retry_after_s=min(left_s, self._lease_s),
+            )
+
     async def _publish(self, ready: ReviewReady, unit: _Unit, claim: Claim, taken_at: float) -> None:
         is_unused = True
         try:
             with self._github.stopwatch() as github:
-                if self._may_exist(ready, unit, claim) and await self._exists(unit):
+                if await self._was_posted(ready, unit, claim):
                     is_unused = False
                     await self._confirm(unit, claim)
                     self._end(unit, Outcome.REVIEWED, "its marker was found on GitHub")
                     return
-                await self._refuse_stale(unit)
                 posting_at = self._clock()
                 is_unused = False
                 try:
@@ -149,11 +160,29 @@ class Handler:
             if is_unused:
                 await self._release(unit, claim)
 
-    def _may_exist(self, ready: ReviewReady, unit: _Unit, claim: Claim) -> bool:
-        """The claims cannot rule out that this review was posted before: they outlive every redelivery, but a pull
-        request may come back, with the head it was closed at, after any time."""
-        is_old = unit.received_at < max(claim.known_since, self._clock() - _DAY_S)
-        return claim.is_takeover or is_old or ready.event.pull_request.action == "reopened"
+    async def _was_posted(self, ready: ReviewReady, unit: _Unit, claim: Claim) -> bool:
+        """Raises _Superseded when it was not, and the head has moved on.
+
+        Where another attempt may have posted a moment ago, the list is looked at twice. One look, beside the check of
+        the head, where the claims are younger than they are kept, so that the review may be one they lost; and for a
+        pull request that comes back with the head it was closed at, which may be after any time.
+        """
+        now = self._clock()
+        if claim.is_takeover or unit.received_at < max(claim.known_since, now - _DAY_S):
+            if await self._exists(unit):
+                return True
+        elif claim.known_since > now - self._keep_s or ready.event.pull_request.action == "reopened":
+            head = asyncio.create_task(self._refuse_stale(unit))
+            try:
+                if await self._is_listed(unit):
+                    return True
+                await head
+            finally:
+                head.cancel()
+                await asyncio.gather(head, return_exceptions=True)
+            return False
+        await self._refuse_stale(unit)
+        return False
 
     async def _exists(self, unit: _Unit) -> bool:
         if await self._is_listed(unit):

@@ -43,6 +43,16 @@ def test_a_secret_reaches_only_the_environment_of_who_needs_it(tmp_path: Path) -
             assert secret not in repr(spec) + repr(spec.identity) + repr(spec.env)
 
 
+def test_the_password_of_the_claims_reaches_those_who_keep_claims(tmp_path: Path) -> None:
+    given = settings(tmp_path, SENTINEL_CLAIMS_PASSWORD="claims-password", SENTINEL_CLAIMS_CA_FILE="ca.pem")
+    specs = by_name(given)
+    holders = [name for name, spec in specs.items() if "SENTINEL_CLAIMS_PASSWORD" in spec.secrets]
+    assert holders == ["extractor", "publisher", "webhook"]
+    for name in holders:
+        assert "claims-password" not in repr(specs[name].env) + repr(specs[name].identity)
+        assert specs[name].env["SENTINEL_CLAIMS_CA_FILE"] == str(Path("ca.pem").absolute())
+
+
 def test_a_rotated_secret_changes_the_identity_of_its_readers_alone(tmp_path: Path) -> None:
     before = by_name(settings(tmp_path))
     after = by_name(settings(tmp_path, SENTINEL_WEBHOOK_SECRET="another"))

@@ -11,6 +11,7 @@ from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.lifecycle import Project
 from sentinelctl.runtime.process import free_ports
 from services.settings import load
+from tests.redis_process import running_redis
 
 PORTS = ("WEBHOOK_PORT", "INFERENCE_PORT", "INFERENCE_METRICS_PORT", "EXTRACTOR_METRICS_PORT", "PUBLISHER_METRICS_PORT")
 SECRETS = {"SENTINEL_WEBHOOK_SECRET": "hook-secret", "SENTINEL_GITHUB_TOKEN": "forge-token"}
@@ -52,6 +53,32 @@ def test_a_taken_port_is_named_with_its_holder(tmp_path: Path) -> None:
         found = checks(tmp_path, SENTINEL_WEBHOOK_PORT=str(port))
     assert failed(found) == ["ports"]
     assert found["ports"].seen.startswith(f"{port} for webhook is taken by pid {os.getpid()} (")
+
+
+def test_an_unreachable_redis_is_named_with_its_address_and_what_to_do(tmp_path: Path) -> None:
+    (port,) = free_ports({"redis": "127.0.0.1"}, but=[]).values()
+    found = checks(
+        tmp_path,
+        SENTINEL_CLAIMS_KIND="redis",
+        SENTINEL_CLAIMS_URL=f"redis://127.0.0.1:{port}",
+        SENTINEL_CLAIMS_PASSWORD="claims-password",
+    )
+    assert failed(found) == ["claims"]
+    assert f"Redis at 127.0.0.1:{port} did not serve" in found["claims"].seen
+    assert "start it, or correct claims.url" in found["claims"].seen
+    assert "claims-password" not in repr(found)
+
+
+def test_a_redis_that_serves_is_named_and_one_that_may_drop_claims_is_refused(tmp_path: Path) -> None:
+    with running_redis(tmp_path / "redis") as server:
+        environ = {"SENTINEL_CLAIMS_KIND": "redis", "SENTINEL_CLAIMS_URL": server.url}
+        assert server.address in checks(tmp_path, **environ)["claims"].seen
+        with server.client() as client:
+            client.config_set("maxmemory", 100 * 1024 * 1024)
+            client.config_set("maxmemory-policy", "allkeys-lru")
+        found = checks(tmp_path, **environ)
+    assert failed(found) == ["claims"]
+    assert "set its maxmemory-policy to noeviction" in found["claims"].seen
 
 
 def test_weights_that_are_not_there_are_named(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
-from sentinelctl.lifecycle import Project, check_secrets
+from sentinelctl.lifecycle import Project, check_claims, check_secrets
 from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import Kind, ObservedState, Operation, Plan
 from services.settings import Settings, load
 
@@ -40,6 +41,29 @@ def test_a_missing_secret_is_named_with_its_variable(
     with pytest.raises(PreflightError, match=fault) as caught:
         check_secrets(given, services)
     assert "export SENTINEL_" in caught.value.remedy
+
+
+def test_up_refuses_a_redis_it_cannot_reach_unless_nothing_needs_it(tmp_path: Path) -> None:
+    (port,) = free_ports({"redis": "127.0.0.1"}, but=[]).values()
+    environ = {"SENTINEL_WEBHOOK_SECRET": "s", "SENTINEL_GITHUB_TOKEN": "t", "SENTINEL_CLAIMS_KIND": "redis"}
+    ports = {f"SENTINEL_{role}_METRICS_PORT": "0" for role in ("INFERENCE", "EXTRACTOR", "PUBLISHER")}
+    environ |= {"SENTINEL_WEBHOOK_PORT": "0", "SENTINEL_INFERENCE_PORT": "0", **ports}
+    project = Project(settings(tmp_path, SENTINEL_CLAIMS_URL=f"redis://127.0.0.1:{port}", **environ))
+    with pytest.raises(PreflightError, match=rf"Redis at 127\.0\.0\.1:{port} did not serve: .*; start it") as caught:
+        project.plan_up()
+    assert caught.value.exit_code == 3
+    assert [operation.service for operation in project.plan_up(["inference"]).operations] == ["inference"]
+
+
+def test_up_names_certificates_of_redis_that_are_not_there(tmp_path: Path) -> None:
+    given = settings(
+        tmp_path,
+        SENTINEL_CLAIMS_KIND="redis",
+        SENTINEL_CLAIMS_URL="rediss://127.0.0.1",
+        SENTINEL_CLAIMS_CA_FILE=str(tmp_path / "none.pem"),
+    )
+    with pytest.raises(PreflightError, match=r"claims\.ca_file names .*none\.pem"):
+        check_claims(given)
 
 
 def replicas(project: Project) -> dict[str, int]:

@@ -68,7 +68,7 @@ class ReviewChunksRequest(_message.Message):
     def __init__(self, repository_id: _Optional[int] = ..., commit_sha: _Optional[str] = ..., hunks: _Optional[_Iterable[_Union[Hunk, _Mapping]]] = ...) -> None: ...
 
 class ReviewChunksResponse(_message.Message):
-    __slots__ = ("findings", "model", "skipped", "queue_s", "forward_s")
+    __slots__ = ("findings", "model", "skipped", "queue_s", "forward_s", "hunks")
     class SkippedEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -81,12 +81,36 @@ class ReviewChunksResponse(_message.Message):
     SKIPPED_FIELD_NUMBER: _ClassVar[int]
     QUEUE_S_FIELD_NUMBER: _ClassVar[int]
     FORWARD_S_FIELD_NUMBER: _ClassVar[int]
+    HUNKS_FIELD_NUMBER: _ClassVar[int]
     findings: _containers.RepeatedCompositeFieldContainer[Finding]
     model: Model
     skipped: _containers.ScalarMap[str, int]
     queue_s: float
     forward_s: float
-    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., queue_s: _Optional[float] = ..., forward_s: _Optional[float] = ...) -> None: ...
+    hunks: _containers.RepeatedCompositeFieldContainer[ReadHunk]
+    def __init__(self, findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., skipped: _Optional[_Mapping[str, int]] = ..., queue_s: _Optional[float] = ..., forward_s: _Optional[float] = ..., hunks: _Optional[_Iterable[_Union[ReadHunk, _Mapping]]] = ...) -> None: ...
+
+class ReadHunk(_message.Message):
+    __slots__ = ("chunks", "skipped")
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    chunks: int
+    skipped: str
+    def __init__(self, chunks: _Optional[int] = ..., skipped: _Optional[str] = ...) -> None: ...
+
+class KeptChunk(_message.Message):
+    __slots__ = ("model_digest", "file_digest", "file_chunks", "findings", "skipped")
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FILE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    FILE_CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    FINDINGS_FIELD_NUMBER: _ClassVar[int]
+    SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    model_digest: str
+    file_digest: bytes
+    file_chunks: int
+    findings: _containers.RepeatedCompositeFieldContainer[Finding]
+    skipped: str
+    def __init__(self, model_digest: _Optional[str] = ..., file_digest: _Optional[bytes] = ..., file_chunks: _Optional[int] = ..., findings: _Optional[_Iterable[_Union[Finding, _Mapping]]] = ..., skipped: _Optional[str] = ...) -> None: ...
 
 class Hunk(_message.Message):
     __slots__ = ("path", "old_start", "old_lines", "new_start", "new_lines", "section", "lines")

@@ -59,7 +59,7 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReviewChunks(self, request, context):
-        """All hunks of one head.
+        """All hunks of one head. A call without hunks only asks which model serves.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -18,7 +18,7 @@ from services.codec import encode
 from services.contract import Group, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin, open_consumer, open_producer
-from services.stream.types import NewRecord
+from services.stream.types import NewRecord, Record
 
 
 def git(path: Path, *arguments: str) -> str:
@@ -31,11 +31,16 @@ def git(path: Path, *arguments: str) -> str:
 
 
 class Inference(InferenceServiceServicer):
+    def __init__(self) -> None:
+        self.hunks_asked: list[int] = []
+
     async def ReviewChunks(
         self, request: pb.ReviewChunksRequest, context: grpc.aio.ServicerContext[object, object]
     ) -> pb.ReviewChunksResponse:
+        self.hunks_asked.append(len(request.hunks))
         findings = [pb.Finding(path=hunk.path, line=hunk.new_start, is_shown=True) for hunk in request.hunks]
-        return pb.ReviewChunksResponse(findings=findings, model=pb.Model(name="fake"))
+        read = [pb.ReadHunk(chunks=1) for _ in request.hunks]
+        return pb.ReviewChunksResponse(findings=findings, model=pb.Model(name="fake", digest="d"), hunks=read)
 
 
 def environment(**variables: str) -> dict[str, str]:
@@ -64,7 +69,10 @@ def test_it_refuses_to_start_on_settings_that_cannot_work(
 
 @pytest.mark.e2e
 async def test_a_push_becomes_a_review_ready_and_sigterm_ends_the_process(tmp_path: Path) -> None:
-    """A real process between a real log, fakehub and a gRPC server; then SIGTERM: exit 0, nothing left uncommitted."""
+    """A real process between a real log, fakehub and a gRPC server; then SIGTERM: exit 0, nothing left uncommitted.
+
+    The event comes twice, and its one hunk is inferred once: the second time, inference only says which model serves.
+    """
     path = tmp_path / "sample"
     path.mkdir()
     git(path, "init", "--quiet", "--initial-branch=main")
@@ -83,8 +91,8 @@ async def test_a_push_becomes_a_review_ready_and_sigterm_ends_the_process(tmp_pa
     settings, log = StreamSettings(), tmp_path / "log.sqlite"
     admin, producer = open_admin(settings, log), open_producer(settings, log)
     await admin.create_topics(dict.fromkeys(Topic, 2))
-    server = grpc.aio.server()
-    add_InferenceServiceServicer_to_server(Inference(), server)  # type: ignore[no-untyped-call]
+    server, inference = grpc.aio.server(), Inference()
+    add_InferenceServiceServicer_to_server(inference, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     reviews = open_consumer(settings, log, group="test", topic=Topic.REVIEWS)
@@ -97,20 +105,26 @@ async def test_a_push_becomes_a_review_ready_and_sigterm_ends_the_process(tmp_pa
                 GITHUB_TOKEN="s3cret",
                 GITHUB_API_URL=url,
                 STREAM_PATH=str(log),
+                CLAIMS_PATH=str(tmp_path / "claims.sqlite"),
                 INFERENCE_TARGET=f"127.0.0.1:{port}",
                 EXTRACTOR_METRICS_PORT="0",
             ),
             stderr=asyncio.subprocess.PIPE,
         )
-        await producer.append([NewRecord(Topic.PUSH_EVENTS, b"1", encode(event), {"delivery-id": b"guid"})])
+        new = NewRecord(Topic.PUSH_EVENTS, b"1", encode(event), {"delivery-id": b"guid"})
+        await producer.append([new, new])
+        records: list[Record] = []
         async with asyncio.timeout(60):
-            while not (records := await reviews.poll(max_records=1, timeout_s=0.5)):
+            while len(records) < 2:
+                records += await reviews.poll(max_records=1, timeout_s=0.5)
                 assert process.returncode is None
             process.send_signal(signal.SIGTERM)
             _, said = await process.communicate()
     review = ReviewReady.FromString(records[0].value)
     assert (review.commit_sha, review.coverage.hunks_reviewed) == (shas[1], 1)
     assert [finding.path for finding in review.findings] == ["a.py"]
+    assert ReviewReady.FromString(records[1].value).findings == review.findings
+    assert inference.hunks_asked == [1, 0]
     assert records[0].headers["delivery-id"] == b"guid"
     assert process.returncode == 0, said
     assert re.search(rb'"event.extracted".*"delivery_id": "guid"', said), said

@@ -41,6 +41,7 @@ class Inference(InferenceServiceServicer):
             model=pb.Model(name="fake"),
             skipped={"language_not_taught": 1},
             forward_s=0.5,
+            hunks=[pb.ReadHunk(chunks=1) for _ in request.hunks],
         )
 
 
@@ -91,6 +92,7 @@ async def test_hunks_arrive_whole_and_findings_come_back() -> None:
     assert [finding.line for finding in reviewed.findings] == [1, 9]
     assert (reviewed.model.name if reviewed.model else "", reviewed.forward_s) == ("fake", 0.5)
     assert reviewed.skipped == {"language_not_taught": 1}
+    assert reviewed.hunks == (pb.ReadHunk(chunks=1), pb.ReadHunk(chunks=1))
     assert inference.metadata["delivery-id"] == "guid"
     (request,) = inference.requests
     assert (request.repository_id, request.commit_sha) == (5, "b" * 40)
@@ -113,6 +115,14 @@ async def test_hunks_arrive_whole_and_findings_come_back() -> None:
 async def test_without_hunks_nobody_is_asked(dead: str) -> None:
     async with reviewing(dead) as reviewer:
         assert (await reviewer.review(5, "b" * 40, (), {})).findings == ()
+
+
+async def test_the_model_that_serves_is_asked_for_without_hunks() -> None:
+    inference = Inference()
+    async with serving(inference) as target, reviewing(target) as reviewer:
+        assert (await reviewer.model({"delivery-id": "guid"})).name == "fake"
+    assert inference.requests == [pb.ReviewChunksRequest()]
+    assert inference.metadata["delivery-id"] == "guid"
 
 
 async def test_replicas_take_turns() -> None:

@@ -125,13 +125,24 @@ async def test_findings_come_back_whole_with_the_chunk_of_their_file(stub: Infer
     assert (answer.model.name, answer.model.version, answer.model.digest) == ("fake", "1", "digest")
     assert answer.forward_s > 0
     assert answer.queue_s >= 0
+    assert [(hunk.chunks, hunk.skipped) for hunk in answer.hunks] == [(2, ""), (1, ""), (1, "")]
 
 
 async def test_hunks_no_model_read_are_counted_by_reason(stub: InferenceServiceStub) -> None:
     hunks = [added("a.rs", 1, "bug by a rule"), added("b.rs", 1, "x"), added("a.py", 1, "x")]
     answer = await stub.ReviewChunks(pb.ReviewChunksRequest(hunks=hunks))
     assert dict(answer.skipped) == {"language_not_taught": 2}
+    assert [(hunk.chunks, hunk.skipped) for hunk in answer.hunks] == [
+        (1, "language_not_taught"),
+        (1, "language_not_taught"),
+        (1, ""),
+    ]
     assert [(each.path, each.chunk_index) for each in answer.findings] == [("a.rs", 0)]
+
+
+async def test_a_call_without_hunks_says_which_model_serves(world: World, stub: InferenceServiceStub) -> None:
+    answer = await stub.ReviewChunks(pb.ReviewChunksRequest())
+    assert (answer.model.digest, len(answer.findings), world.batches) == ("digest", 0, [])
 
 
 async def test_the_flat_fields_are_the_worst_finding_that_is_shown(stub: InferenceServiceStub) -> None:

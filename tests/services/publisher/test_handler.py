@@ -211,7 +211,7 @@ class World:
         self.claims: Any = SqliteClaims(folder / "claims.sqlite", clock=self.clock)
 
     async def begin(self) -> None:
-        await self.claims.get("")
+        await self.claims.known_since()
         self.clock.now = NOW
 
     def publisher(self, *, process: Process | None = None, claims: Any = None, lease_s: float = LEASE_S) -> Handler:
@@ -221,7 +221,7 @@ class World:
             process.around(claims or self.claims),
             self.metrics,
             settings=PublisherSettings(),
-            claims_settings=ClaimsSettings(lease_s=lease_s),
+            claims_settings=ClaimsSettings().model_copy(update={"lease_s": lease_s}),
             clock=self.clock,
             sleep=self.clock.sleep,
         )
@@ -376,13 +376,47 @@ async def test_a_pull_request_that_comes_back_is_looked_up_first(world: World):
     assert len(world.github.posted) == 1
 
 
-async def test_an_event_older_than_the_claims_store_is_looked_up_first(world: World, tmp_path: Path):
+async def test_an_event_older_than_the_claims_waits_for_lost_leases_to_end_and_is_looked_up_first(
+    world: World, tmp_path: Path
+):
+    """A claim that was lost may be one that somebody works under, until its lease ends."""
     ready = pull_ready()
-    world.github.posted.append((marker(review_key(ready)), ()))
     anew = SqliteClaims(tmp_path / "anew.sqlite", clock=world.clock)
+    with pytest.raises(Deferred, match="began anew") as put_off:
+        await world.publisher(claims=anew).handle(record(ready))
+    assert (put_off.value.retry_after_s, world.github.looks) == (LEASE_S, 0)
+    world.github.posted.append((marker(review_key(ready)), ()))
+    world.clock.now += put_off.value.retry_after_s
     await world.publisher(claims=anew).handle(record(ready))
     await anew.close()
     assert len(world.github.posted) == 1
+
+
+@pytest.mark.parametrize("ready", [pull_ready, push_ready])
+async def test_claims_younger_than_they_are_kept_cannot_rule_out_a_review_so_a_new_event_costs_one_look(
+    world: World, tmp_path: Path, ready: Callable[..., ReviewReady]
+):
+    """The claims were lost after the review; then the delivery comes again, under a name of its own."""
+    await world.publisher().handle(record(ready(delivery_id="d-1")))
+    anew = SqliteClaims(tmp_path / "anew.sqlite", clock=world.clock)
+    await anew.known_since()
+    world.clock.now += 1
+    await world.publisher(claims=anew).handle(record(ready(delivery_id="d-2", received_at=world.clock.now)))
+    assert (len(world.github.posted), world.github.looks, world.clock.now) == (1, 1, NOW + 1)
+    assert (await anew.claim(review_key(ready()), lease_s=1)).status == "done"
+    await anew.close()
+
+
+@pytest.mark.parametrize(("head", "ended", "posted"), [(HEAD, "reviewed", 1), (NEWER, "superseded", 0)])
+async def test_young_claims_and_no_marker_leave_the_head_to_decide(
+    world: World, tmp_path: Path, head: str, ended: str, posted: int
+):
+    anew = SqliteClaims(tmp_path / "anew.sqlite", clock=world.clock)
+    await anew.known_since()
+    world.github.head = head
+    await world.publisher(claims=anew).handle(record(pull_ready(received_at=NOW)))
+    await anew.close()
+    assert (len(world.github.posted), world.github.looks, world.ended(ended)) == (posted, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -499,6 +533,26 @@ async def test_claims_lost_after_posting_leave_a_review_that_the_next_attempt_fi
     world.clock.now += LEASE_S
     await world.publisher().handle(record(pull_ready()))
     assert len(world.github.posted) == 1
+
+
+async def test_claims_that_forgot_everything_while_it_posted_know_of_it_again_by_the_confirmation(
+    world: World, tmp_path: Path
+):
+    create_review = world.github.create_review
+    files = [tmp_path / f"claims.sqlite{suffix}" for suffix in ("", "-wal", "-shm")]
+
+    async def then_lost(*args: Any, **given: Any) -> PostedReview:
+        posted = await create_review(*args, **given)
+        for path in files:
+            path.unlink()
+        with contextlib.suppress(ClaimsUnavailable):
+            await world.claims.known_since()
+        return posted
+
+    world.github.create_review = then_lost  # type: ignore[method-assign]
+    await world.publisher().handle(record(pull_ready()))
+    assert len(world.github.posted) == 1
+    assert (await world.status(pull_ready())).status == "done"
 
 
 async def test_claims_lost_while_giving_back_do_not_hide_the_refusal(world: World):
