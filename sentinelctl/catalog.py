@@ -32,7 +32,7 @@ class _Role:
 
 _ROLES = {
     Role.INFERENCE: _Role(
-        ("project", "inference"), {"grpc": "port", "metrics": "metrics_port"}, "metrics", publishes="grpc"
+        ("project", "stream", "inference"), {"grpc": "port", "metrics": "metrics_port"}, "metrics", publishes="grpc"
     ),
     Role.EXTRACTOR: _Role(
         ("project", "stream", "claims", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from sentinelctl.duration import age
+from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
+from sentinelctl.log.reading import GroupLag, group_lags, looking
 from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.base import Usage
 from sentinelctl.state import Replica
-from services.contract import Group, Topic
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _MIB = 1024 * 1024
 _STYLES = {"ready": "green", "not-ready": "yellow", "draining": "yellow"}
-_READ_BY = ((Group.EXTRACTOR, Topic.PUSH_EVENTS), (Group.PUBLISHER, Topic.REVIEWS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class GroupLag:
-    """Records a group has yet to read of a topic, and for how many seconds the oldest has waited."""
-
-    group: str
-    topic: str
-    records: int
-    age_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     runtime: str
     state_dir: str
@@ -76,6 +67,8 @@ class Overview:
     lag: Sequence[GroupLag]
     seen_at: float
     """Unix seconds."""
+    log_fault: str = ""
+    """Why the lag is not known."""
 
     @property
     def is_healthy(self) -> bool:
@@ -91,6 +84,7 @@ class Overview:
             "services": [row.document() for row in self.rows],
             "missing": list(self.missing),
             "lag": [asdict(one) for one in self.lag],
+            "log_fault": self.log_fault,
         }
 
     def table(self) -> "Table":
@@ -106,7 +100,7 @@ class Overview:
                 replica.name,
                 str(replica.pid or "–"),
                 Text(row.health, _STYLES.get(row.health, "red")),
-                _age(self.seen_at - replica.started_at) if replica.pid else "–",
+                age(self.seen_at - replica.started_at) if replica.pid else "–",
                 str(replica.restarts),
                 f"{row.usage.cpu_percent:.0f} %" if row.usage else "–",
                 f"{row.usage.memory_bytes / _MIB:.0f} MiB" if row.usage else "–",
@@ -128,6 +122,8 @@ class Overview:
             + (f", the oldest for {one.age_s:.1f} s" if one.records else "")
             for one in self.lag
         ]
+        if self.log_fault:
+            found.append(f"lag unknown: {self.log_fault}")
         supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
         return [*found, f"{supervisor}state in {self.state_dir}"]
 
@@ -140,6 +136,7 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
     there = {replica.name for replica in replicas}
+    lag, log_fault = asyncio.run(_lag(project))
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     return Overview(
         runtime=project.runtime.name,
@@ -147,35 +144,18 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         supervisor_pid=observed.supervisor_pid,
         rows=[Row(replica, probe_fault(replica), usage.get(replica.name)) for replica in replicas],
         missing=[name for name in wanted if name not in there],
-        lag=asyncio.run(_lag(project)),
+        lag=lag,
+        log_fault=log_fault,
         seen_at=time.time(),
     )
 
 
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
-
-
-async def _lag(project: Project) -> list[GroupLag]:
-    """Empty while there is no log yet; looking must not make one."""
-    from services.stream import open_admin
-
-    settings = project.settings
-    if not settings.stream_path.exists():
-        return []
-    admin = open_admin(settings.stream, settings.stream_path)
+async def _lag(project: Project) -> tuple[list[GroupLag], str]:
+    """None while there is no log yet. One that fails must not hide what runs."""
     try:
-        there = await admin.topics()
-        found = []
-        for group, topic in _READ_BY:
-            if topic in there:
-                partitions = await admin.lag(group, topic)
-                records = sum(one.records for one in partitions)
-                age_s = max((one.age_s for one in partitions), default=0.0)
-                found.append(GroupLag(group.value, topic.value, records, round(age_s, 3)))
-        return found
-    finally:
-        await admin.close()
+        async with looking(project.settings) as admin:
+            return await group_lags(admin, await admin.topics()), ""
+    except PreflightError:
+        return [], ""
+    except SentinelError as exc:
+        return [], exc.message

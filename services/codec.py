@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError, Message
-from sentinel.v1.events_pb2 import DeadLetter, Event, Header, ReviewReady
+from sentinel.v1.events_pb2 import DeadLetter, Event, Header, ReviewReady, ReviewRequest
 
 from services.contract import Topic
 from services.errors import Poison
@@ -15,9 +15,12 @@ M = TypeVar("M", bound=Message)
 
 MESSAGES: Final[dict[str, type[Message]]] = {
     Topic.PUSH_EVENTS: Event,
+    Topic.DIFF_CHUNKS: ReviewRequest,
     Topic.REVIEWS: ReviewReady,
     Topic.DEAD_LETTERS: DeadLetter,
 }
+
+_MAX_MESSAGE: Final = 4_000  # characters of what a failure said: its record must still fit around
 
 
 def encode(message: Message) -> bytes:
@@ -46,7 +49,7 @@ def dead_letter(
     group: str,
     service_version: str,
 ) -> NewRecord:
-    """`record` set aside: its bytes, where it was, and why it cannot succeed."""
+    """`record` set aside: its bytes, where and when it was appended, and why it cannot succeed."""
     letter = DeadLetter(
         topic=record.topic,
         partition=record.partition,
@@ -55,12 +58,13 @@ def dead_letter(
         value=record.value,
         headers=[Header(name=name, value=value) for name, value in record.headers.items()],
         reason=reason,
-        message=message.encode(errors="replace").decode(),
+        message=message[:_MAX_MESSAGE].encode(errors="replace").decode(),
         attempts=attempts,
         first_failed_at_ns=first_failed_at_ns,
         last_failed_at_ns=last_failed_at_ns,
         group=group,
         service_version=service_version,
+        timestamp_ms=record.timestamp_ms,
     )
     return NewRecord(Topic.DEAD_LETTERS, record.key, encode(letter), dict(record.headers))
 
@@ -77,7 +81,7 @@ def to_json(topic: str, value: bytes) -> dict[str, Any]:
         letter = decode(DeadLetter, value)
         document["key"] = letter.key.decode(errors="replace")
         document["headers"] = {header.name: header.value.decode(errors="replace") for header in letter.headers}
-        if letter.topic in (Topic.PUSH_EVENTS, Topic.REVIEWS):
+        if letter.topic in MESSAGES and letter.topic != Topic.DEAD_LETTERS:
             with contextlib.suppress(Poison):  # stays base64: that it cannot be decoded may be why it is here
                 document["value"] = to_json(letter.topic, letter.value)
     return document

@@ -6,13 +6,23 @@ from typing import Final
 
 class Topic(StrEnum):
     PUSH_EVENTS = "push-events"
+    DIFF_CHUNKS = "diff-chunks"
     REVIEWS = "reviews"
     DEAD_LETTERS = "reviews-dlq"
 
 
 class Group(StrEnum):
     EXTRACTOR = "extractor"
+    INFERENCE = "inference"
     PUBLISHER = "publisher"
+
+
+READERS: Final = {
+    Topic.PUSH_EVENTS: Group.EXTRACTOR,
+    Topic.DIFF_CHUNKS: Group.INFERENCE,
+    Topic.REVIEWS: Group.PUBLISHER,
+}
+"""The group that works off each topic; people read the dead letters."""
 
 
 class Role(StrEnum):

@@ -49,6 +49,11 @@ class StreamSettings(Section):
     retention_h: float = Field(24, gt=0, description="hours a record is kept")
     lease_s: float = Field(10, gt=0, description="seconds after which a silent consumer loses its partitions")
     poll_ms: float = Field(5, gt=0, description="milliseconds between looks at the log while it is empty")
+    max_record_bytes: int = Field(
+        900_000,
+        ge=65_536,
+        description="longest value of a record; keep it 64 KiB below what the log takes, for the envelope",
+    )
 
 
 class ClaimsSettings(Section):
@@ -132,7 +137,12 @@ class ExtractorSettings(Section):
     ignore: tuple[str, ...] = Field(
         (), description="globs of paths never reviewed, beside vendored, generated and lock files"
     )
-    inference_timeout_s: float = Field(30, gt=0, description="longest wait for the inference call")
+    overflow_after_s: float = Field(
+        5,
+        gt=0,
+        description="seconds an event may wait in the log and for inference; hunks not reviewed by then go by "
+        "diff-chunks",
+    )
 
 
 class InferenceSettings(Section):

@@ -63,6 +63,12 @@ class Metrics:
         self.hunks = Counter(
             "sentinel_hunks_total", "Hunks reviewed, or skipped by reason", ["result"], registry=registry
         )
+        self.overflow = Counter(
+            "sentinel_overflow_total",
+            "Heads that went by diff-chunks, by why: busy, late, unreachable",
+            ["reason"],
+            registry=registry,
+        )
         self.bus_errors = Counter(
             "sentinel_bus_errors_total", "Failures of the log", ["topic", "operation"], registry=registry
         )

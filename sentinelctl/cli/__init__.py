@@ -23,11 +23,15 @@ COMMANDS = (
     ("scale", False),
     ("status", False),
     ("logs", False),
+    ("topics", True),
+    ("dlq", True),
+    ("replay", False),
     ("doctor", False),
     ("config", True),
     ("fakehub", False),
     ("model", True),
     ("data", True),
+    ("bench", True),
 )
 
 # Options of every command, taken before and after its name.
@@ -121,7 +125,8 @@ def _refuse(console: Console, fault: typer.TyperException) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs one command and exits with its code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    _register()
+    if not app.registered_commands:
+        _register()
     console = Console(is_json="--json" in arguments)
     try:
         code = app(hoist(arguments), prog_name="sentinelctl", standalone_mode=False)

@@ -93,6 +93,11 @@ def arrival(one: Arrival) -> RenderableType:
     findings = shown(one.findings)
     if not findings:
         return head
+    return Group(head, listed(findings))
+
+
+def listed(findings: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The gravest findings, below the header line of their review."""
     table = Table.grid(padding=(0, 2))
     for finding in findings[:_SHOWN_FINDINGS]:
         table.add_row(
@@ -104,7 +109,7 @@ def arrival(one: Arrival) -> RenderableType:
         )
     more = len(findings) - _SHOWN_FINDINGS
     rest = [Text(f"… and {more} more", "dim")] if more > 0 else []
-    return Group(head, Padding(Group(table, *rest), (0, 0, 0, 8)))
+    return Padding(Group(table, *rest), (0, 0, 0, 8), expand=False)
 
 
 def summary(console: Console, result: Result) -> None:

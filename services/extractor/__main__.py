@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 async def run(settings: Settings) -> None:
     metrics = Metrics()
-    reviewer = GrpcReviewer(Targets(settings.inference.target), timeout_s=settings.extractor.inference_timeout_s)
+    reviewer = GrpcReviewer(Targets(settings.inference.target))
     claims = open_claims(settings)
     kept = KeptReviewer(reviewer, claims, keep_s=settings.claims.chunk_keep_h * 3600)
     async with GitHub(settings.github, metrics) as github:
@@ -33,7 +33,14 @@ async def run(settings: Settings) -> None:
             runner = Runner(
                 open_consumer(settings.stream, settings.stream_path, group=Group.EXTRACTOR, topic=Topic.PUSH_EVENTS),
                 producer,
-                Handler(github, kept, settings.extractor, metrics),
+                Handler(
+                    github,
+                    kept,
+                    producer,
+                    settings.extractor,
+                    metrics,
+                    max_record_bytes=settings.stream.max_record_bytes,
+                ),
                 topic=Topic.PUSH_EVENTS,
                 group=Group.EXTRACTOR,
                 metrics=metrics,

@@ -1,26 +1,30 @@
-"""One event in, one ReviewReady out; or none, where the event ends as covered or superseded."""
+"""One event in, one ReviewReady out; a ReviewRequest where inference does not take its hunks in time, and nothing where
+the event ends as covered or superseded."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 from sentinel.v1.events_pb2 import Coverage, Event, ReviewReady, Timings
 
-from services.codec import decode, encode
-from services.contract import Header, Topic
-from services.errors import Retryable
+from services.codec import decode
+from services.contract import Header
 from services.extractor.change import Ended, Forge, find_change
 from services.extractor.hunks import select
-from services.extractor.reviewer import Reviewer
+from services.extractor.overflow import overflow
+from services.extractor.reviewer import Reviewed, Reviewer
+from services.review import add, ready
 from services.settings import ExtractorSettings
+from services.stream.base import Producer
 from services.stream.types import NewRecord, Record
 from services.telemetry import Metrics
 
 _METADATA = (Header.TRACEPARENT, Header.DELIVERY_ID)
+_MOMENT_S: Final = 0.25  # left to an event whose time is up: an idle server needs no more, a busy one refuses at once
 
 log = structlog.get_logger(__name__)
 
@@ -41,13 +45,16 @@ class Handler:
         self,
         forge: TimedForge,
         reviewer: Reviewer,
+        producer: Producer,
         settings: ExtractorSettings,
         metrics: Metrics,
         *,
+        max_record_bytes: int,
         wall_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._forge, self._reviewer, self._settings, self._metrics = forge, reviewer, settings, metrics
+        self._forge, self._reviewer, self._producer = forge, reviewer, producer
+        self._settings, self._metrics, self._max_record_bytes = settings, metrics, max_record_bytes
         self._wall_ns, self._clock = wall_ns, clock
 
     async def handle(self, record: Record) -> Sequence[NewRecord]:
@@ -60,50 +67,55 @@ class Handler:
             log.info("delivery.ended", outcome=change.outcome, reason=change.reason, repo=event.repository.full_name)
             return ()
         selection = await asyncio.to_thread(select, change.files, self._settings)
-        metadata = {
-            name: record.headers[name].decode("ascii", "replace") for name in _METADATA if name in record.headers
-        }
-        asked = self._clock()
-        reviewed = await self._reviewer.review(event.repository.id, change.commit_sha, selection.hunks, metadata)
-        inference_s = self._clock() - asked
-        coverage = _coverage(len(selection.hunks), reviewed.skipped or {}, selection.skipped + Counter(change.unlisted))
+        hunks, left_out = selection.hunks, selection.skipped + Counter(change.unlisted)
+        queue_s = max(0.0, taken_ns / 1e9 - record.timestamp_ms / 1e3)
         review = ReviewReady(
             event=event,
             commit_sha=change.commit_sha,
-            findings=reviewed.findings,
-            coverage=coverage,
-            model=reviewed.model,
-            timings=Timings(
-                queue_s=max(0.0, taken_ns / 1e9 - record.timestamp_ms / 1e3),
-                github_s=watch.seconds,
-                inference_s=inference_s,
-                forward_s=reviewed.forward_s,
-                ready_at_ns=self._wall_ns(),
-            ),
+            coverage=Coverage(hunks=len(hunks) + left_out.total(), skipped=left_out),
+            timings=Timings(queue_s=queue_s, github_s=watch.seconds),
+            revision=event.revision,
         )
-        self._metrics.hunks.labels("reviewed").inc(coverage.hunks_reviewed)
-        for reason, count in coverage.skipped.items():
-            self._metrics.hunks.labels(reason).inc(count)
-        log.info(
-            "event.extracted",
-            repo=event.repository.full_name,
-            commit=change.commit_sha,
-            hunks=coverage.hunks,
-            skipped=dict(coverage.skipped),
-            findings=len(reviewed.findings),
-            github_s=round(watch.seconds, 4),
-            inference_s=round(inference_s, 4),
-            seconds=round(self._clock() - started, 4),
+        asked, asked_at_ns = self._clock(), self._wall_ns()
+        reviewed = await self._reviewer.review(
+            event.repository.id,
+            change.commit_sha,
+            hunks,
+            {name: record.headers[name].decode("ascii", "replace") for name in _METADATA if name in record.headers},
+            within_s=max(_MOMENT_S, self._settings.overflow_after_s - queue_s),
         )
-        return (NewRecord(Topic.REVIEWS, record.key, encode(review)),)
+        review.timings.inference_s = self._clock() - asked
+        read = len(hunks) - len(reviewed.left)
+        add(review, read, reviewed.findings, reviewed.skipped or {}, reviewed.model, reviewed.forward_s)
+        if reviewed.left:
+            self._metrics.overflow.labels(reviewed.why).inc()
+            new = await overflow(
+                self._producer,
+                record.key,
+                review,
+                reviewed.left,
+                asked_at_ns=asked_at_ns,
+                max_bytes=self._max_record_bytes,
+            )
+        else:
+            new = ready(review, record.key, self._metrics, now_ns=self._wall_ns(), max_bytes=self._max_record_bytes)
+        _tell(review, reviewed, seconds=self._clock() - started)
+        return (new,)
 
 
-def _coverage(sent: int, unread: Mapping[str, int], left_out: Counter[str]) -> Coverage:
-    """Of all hunks: those read by the model, and the others by reason."""
-    skipped = left_out + Counter(unread)
-    reviewed = sent - sum(unread.values())
-    if reviewed < 0:
-        raise Retryable(f"inference says it skipped {sum(unread.values())} of {sent} hunks; run one version of both")
-    coverage = Coverage(hunks=sent + left_out.total(), hunks_reviewed=reviewed, skipped=skipped)
-    assert coverage.hunks == coverage.hunks_reviewed + sum(coverage.skipped.values())
-    return coverage
+def _tell(review: ReviewReady, reviewed: Reviewed, *, seconds: float) -> None:
+    about = {
+        "repo": review.event.repository.full_name,
+        "commit": review.commit_sha,
+        "hunks": review.coverage.hunks,
+        "skipped": dict(review.coverage.skipped),
+        "findings": len(review.findings),
+        "github_s": round(review.timings.github_s, 4),
+        "inference_s": round(review.timings.inference_s, 4),
+        "seconds": round(seconds, 4),
+    }
+    if reviewed.left:
+        left = len(reviewed.left)
+        log.warning("event.overflowed", hunks_left=left, reason=reviewed.why, error=reviewed.said, **about)
+    else:
+        log.info("event.extracted", **about)

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
+import time
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final, Protocol, TypeVar
@@ -16,7 +17,7 @@ from model.inputs.diff import Hunk
 from services.claims.base import Claims
 from services.codec import encode
 from services.errors import ClaimsUnavailable
-from services.extractor.reviewer import Reviewed, Reviewer, calls
+from services.extractor.reviewer import Reviewed, Reviewer, Why, calls
 
 T = TypeVar("T")
 
@@ -27,8 +28,8 @@ log = structlog.get_logger(__name__)
 
 
 class Inference(Reviewer, Protocol):
-    async def model(self, metadata: Mapping[str, str]) -> pb.Model:
-        """The one that serves now."""
+    async def model(self, metadata: Mapping[str, str], *, within_s: float) -> pb.Model | None:
+        """The one that serves now; None where no replica says so in that time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,37 +56,50 @@ class _File:
 
 @dataclass(slots=True)
 class _Found:
-    """What the files reviewed so far came to."""
+    """What the files so far came to. left: hunks that inference did not take in time, and why."""
 
     findings: list[pb.Finding] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     model: pb.Model | None = None
     forward_s: float = 0.0
+    left: list[Hunk] = field(default_factory=list)
+    why: Why = "busy"
+    said: str = ""
 
 
 class KeptReviewer:
     """Asks `inference` for those files of a commit only whose chunks are not all kept, from the model that serves now.
 
-    A large change that failed in its third call goes on with the third call.
+    A large change that failed in its third call goes on with the third call. What is kept is used where a replica says
+    in time which model serves; the time is for inference alone, and begins when the claims were asked.
     """
 
-    def __init__(self, inference: Inference, claims: Claims, *, keep_s: float) -> None:
-        self._inference, self._claims, self._keep_s = inference, claims, keep_s
+    def __init__(
+        self, inference: Inference, claims: Claims, *, keep_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._inference, self._claims, self._keep_s, self._clock = inference, claims, keep_s, clock
 
     async def review(
-        self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
+        self,
+        repository_id: int,
+        commit_sha: str,
+        hunks: Sequence[Hunk],
+        metadata: Mapping[str, str],
+        *,
+        within_s: float,
     ) -> Reviewed:
         if not hunks:
-            return await self._inference.review(repository_id, commit_sha, hunks, metadata)
-        head = _Head(repository_id, commit_sha, metadata)
+            return await self._inference.review(repository_id, commit_sha, hunks, metadata, within_s=within_s)
         files = await asyncio.to_thread(_files, hunks)
-        found = _Found()
+        head, found = _Head(repository_id, commit_sha, metadata), _Found()
         kept = await self._recall(head, files)
-        await self._infer(head, [file for file in files if file.path not in kept], found)
+        deadline = self._clock() + within_s
+        await self._infer(head, [file for file in files if file.path not in kept], found, deadline)
         if kept:
-            model = found.model or await self._inference.model(metadata)
-            of_another = {path for path, chunks in kept.items() if chunks[0].model_digest != model.digest}
-            await self._infer(head, [file for file in files if file.path in of_another], found)
+            model = found.model or await self._inference.model(metadata, within_s=self._left_s(deadline))
+            digest = None if model is None else model.digest
+            of_another = {path for path, chunks in kept.items() if chunks[0].model_digest != digest}
+            await self._infer(head, [file for file in files if file.path in of_another], found, deadline)
             used = [chunks for path, chunks in kept.items() if path not in of_another]
             for chunks in used:
                 ordered = sorted((each for chunk in chunks for each in chunk.findings), key=lambda each: each.line)
@@ -95,17 +109,36 @@ class KeptReviewer:
             log.info("chunks.recalled", commit=commit_sha, files=len(used), of=len(files), chunks=sum(map(len, used)))
         order = {file.path: at for at, file in enumerate(files)}
         found.findings.sort(key=lambda finding: order.get(finding.path, len(order)))
-        return Reviewed(tuple(found.findings), found.model, found.skipped, found.forward_s)
+        return Reviewed(
+            tuple(found.findings),
+            found.model,
+            found.skipped,
+            found.forward_s,
+            left=tuple(found.left),
+            why=found.why,
+            said=found.said,
+        )
 
-    async def _infer(self, head: _Head, files: Sequence[_File], found: _Found) -> None:
-        """Call by call, so that what one has answered is kept although the next one fails."""
+    async def _infer(self, head: _Head, files: Sequence[_File], found: _Found, deadline: float) -> None:
+        """Call by call, so that what one has answered is kept although the next one fails; none after one not taken."""
         by_path = {file.path: file for file in files}
         for part in calls([hunk for file in files for hunk in file.hunks]):
-            reviewed = await self._inference.review(head.repository_id, head.commit_sha, part, head.metadata)
+            if found.left:
+                found.left += part
+                continue
+            reviewed = await self._inference.review(
+                head.repository_id, head.commit_sha, part, head.metadata, within_s=self._left_s(deadline)
+            )
+            if reviewed.left:
+                found.left, found.why, found.said = list(part), reviewed.why, reviewed.said
+                continue
             found.findings += reviewed.findings
             found.skipped.update(reviewed.skipped or {})
             found.model, found.forward_s = reviewed.model, found.forward_s + reviewed.forward_s
             await self._keep(head, [by_path[path] for path in dict.fromkeys(hunk.path for hunk in part)], reviewed)
+
+    def _left_s(self, deadline: float) -> float:
+        return max(0.0, deadline - self._clock())
 
     async def _recall(self, head: _Head, files: Sequence[_File]) -> dict[str, list[pb.KeptChunk]]:
         """By path, all chunks of each file of which every chunk is kept, by one model and of these very hunks."""

@@ -1,36 +1,43 @@
-"""The call to inference: which replica, how long, and what its refusals mean."""
+"""The call to inference: which replica, how long, and what comes back when none takes it in time."""
 
 import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Final, Literal, Protocol
 
 import grpc
 from sentinel.v1 import inference_pb2 as pb
 from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 
 from model.inputs.diff import Hunk
-from services.errors import ConfigError, Deferred, Poison, Retryable
+from services.errors import ConfigError, Poison, Retryable
 from services.extractor.hunks import MAX_FILE_BYTES, hunk_bytes
+from services.review import hunk_message
 
 MAX_CALL_BYTES = 3 * 1024 * 1024
 """Of hunks in one call; gRPC servers refuse messages over 4 MiB unless told otherwise."""
 MAX_CALL_LINES = 8192
-"""Of hunks in one call, so that its time does not grow with the change: a deadline missed means a slow server."""
+"""Of hunks in one call, so that a large change loses at most this much work when its time is up."""
 FILE_PREFIX = "file:"
-RETRY_AFTER = "retry-after-ms"
+SILENT_S: Final = 1.0
+"""A replica that answers nothing for so long, and then misses a deadline, is taken for dead or stopped."""
+PAUSE_S: Final = 10.0
+"""How long nobody asks such a replica; then one call finds out for all."""
+
+Why = Literal["busy", "late", "unreachable"]
 
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
-_KINDS = {"add": pb.Line.KIND_ADDED, "del": pb.Line.KIND_DELETED, "ctx": pb.Line.KIND_CONTEXT}
-_ELSEWHERE = (
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.CANCELLED,  # a replica that stops while it works on the call
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-)
+_ELSEWHERE: Final[dict[grpc.StatusCode, Why]] = {
+    grpc.StatusCode.UNAVAILABLE: "unreachable",
+    grpc.StatusCode.CANCELLED: "unreachable",  # a replica that stops while it works on the call
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "busy",
+    grpc.StatusCode.DEADLINE_EXCEEDED: "late",
+}
+_LEAVE_S: Final = 30.0  # for calls in progress to a replica that is no longer listed
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
@@ -44,20 +51,39 @@ assert MAX_FILE_BYTES < MAX_CALL_BYTES
 
 @dataclass(frozen=True, slots=True)
 class Reviewed:
-    """skipped: hunks no model read, by reason. forward_s: seconds in the forward pass. hunks: in the order given."""
+    """skipped: hunks no model read, by reason. forward_s: seconds in the forward pass.
+
+    hunks: what became of each that was taken, in the order given; none where the server is too old to say.
+    left: hunks that no replica took in time, for the reason in `why` with the replicas' words in `said`.
+    """
 
     findings: tuple[pb.Finding, ...] = ()
     model: pb.Model | None = None
     skipped: Mapping[str, int] | None = None
     forward_s: float = 0.0
     hunks: tuple[pb.ReadHunk, ...] = ()
+    left: tuple[Hunk, ...] = ()
+    why: Why = "busy"
+    said: str = ""
 
 
 class Reviewer(Protocol):
     async def review(
-        self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
+        self,
+        repository_id: int,
+        commit_sha: str,
+        hunks: Sequence[Hunk],
+        metadata: Mapping[str, str],
+        *,
+        within_s: float,
     ) -> Reviewed:
-        """Raises Deferred while no replica can take the call, Poison for hunks it will never take."""
+        """Of as many hunks as inference takes in that time. Raises Poison for hunks it will never take."""
+
+
+class _NotTaken(Exception):
+    def __init__(self, why: Why, said: str) -> None:
+        super().__init__(said)
+        self.why: Why = why
 
 
 class Targets:
@@ -95,6 +121,8 @@ class _Replica:
         self.address = address
         self.channel = grpc.aio.insecure_channel(address, options=_OPTIONS)
         self.stub = InferenceServiceStub(self.channel)  # type: ignore[no-untyped-call]
+        self.answered_at = 0.0
+        self.asked_again_at = 0.0
 
     @property
     def is_failing(self) -> bool:
@@ -102,10 +130,10 @@ class _Replica:
 
 
 class GrpcReviewer:
-    """Takes the replicas in turn; one that does not answer is asked last, and its call goes to another."""
+    """Takes the replicas in turn; a call that one cannot take goes to another."""
 
-    def __init__(self, targets: Targets, *, timeout_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._targets, self._timeout_s, self._clock = targets, timeout_s, clock
+    def __init__(self, targets: Targets, clock: Callable[[], float] = time.monotonic) -> None:
+        self._targets, self._clock = targets, clock
         self._replicas: dict[str, _Replica] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._turn = 0
@@ -114,60 +142,91 @@ class GrpcReviewer:
         await asyncio.gather(*[replica.channel.close(None) for replica in self._replicas.values()], *self._closing)
 
     async def review(
-        self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
+        self,
+        repository_id: int,
+        commit_sha: str,
+        hunks: Sequence[Hunk],
+        metadata: Mapping[str, str],
+        *,
+        within_s: float,
     ) -> Reviewed:
         """No hunks, no call. Large changes take several, each with whole files, one after the other."""
+        deadline = self._clock() + within_s
         findings: list[pb.Finding] = []
         read: list[pb.ReadHunk] = []
         skipped: dict[str, int] = {}
-        model, forward_s = None, 0.0
+        model, forward_s, done = None, 0.0, 0
         for part in calls(hunks):
             request = pb.ReviewChunksRequest(
-                repository_id=repository_id, commit_sha=commit_sha, hunks=[_message(hunk) for hunk in part]
+                repository_id=repository_id, commit_sha=commit_sha, hunks=[hunk_message(hunk) for hunk in part]
             )
-            response = await self._call(request, tuple(metadata.items()))
+            try:
+                response = await self._call(request, tuple(metadata.items()), deadline)
+            except _NotTaken as exc:
+                reviewed = Reviewed(tuple(findings), model, skipped, forward_s, tuple(read))
+                return replace(reviewed, left=tuple(hunks[done:]), why=exc.why, said=str(exc))
             findings += response.findings
             read += response.hunks
             for reason, count in response.skipped.items():
                 skipped[reason] = skipped.get(reason, 0) + count
-            model, forward_s = response.model, forward_s + response.forward_s
+            model, forward_s, done = response.model, forward_s + response.forward_s, done + len(part)
         return Reviewed(tuple(findings), model, skipped, forward_s, tuple(read))
 
-    async def model(self, metadata: Mapping[str, str]) -> pb.Model:
-        """The one that serves now."""
-        return (await self._call(pb.ReviewChunksRequest(), tuple(metadata.items()))).model
+    async def model(self, metadata: Mapping[str, str], *, within_s: float) -> pb.Model | None:
+        """The one that serves now; None where no replica says so in that time."""
+        try:
+            answer = await self._call(pb.ReviewChunksRequest(), tuple(metadata.items()), self._clock() + within_s)
+        except _NotTaken:
+            return None
+        return answer.model
 
     async def _call(
-        self, request: pb.ReviewChunksRequest, metadata: tuple[tuple[str, str], ...]
+        self, request: pb.ReviewChunksRequest, metadata: tuple[tuple[str, str], ...], deadline: float
     ) -> pb.ReviewChunksResponse:
-        deadline = self._clock() + self._timeout_s
         refusals: list[str] = []
-        retry_after_s: list[float] = []
+        why: Why = "unreachable"
         for replica in self._in_turn():
+            asked_at = self._clock()
+            if asked_at < replica.asked_again_at:
+                refusals.append(f"{replica.address}: silent when last asked")
+                continue
+            if replica.asked_again_at:
+                replica.asked_again_at = asked_at + PAUSE_S  # the others wait for what this call finds out
             try:
                 response: pb.ReviewChunksResponse = await replica.stub.ReviewChunks(
-                    request, timeout=max(0.001, deadline - self._clock()), metadata=metadata
+                    request, timeout=max(0.001, deadline - asked_at), metadata=metadata
                 )
-                return response
             except grpc.aio.AioRpcError as exc:
                 said = f"{replica.address}: {exc.code().name} {exc.details() or ''}".rstrip()
                 if exc.code() is grpc.StatusCode.INVALID_ARGUMENT:
                     raise Poison("inference_refused", f"inference refuses the hunks; {said}") from exc
-                if exc.code() not in (*_ELSEWHERE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                if exc.code() not in _ELSEWHERE:
                     raise Retryable(f"inference failed; {said}") from exc
                 refusals.append(said)
-                retry_after_s.append(_retry_after_s(exc))
-                if exc.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                why = _ELSEWHERE[exc.code()]
+                self._judge(replica, why, asked_at)
+                if why == "late":
                     break
+            else:
+                replica.answered_at, replica.asked_again_at = self._clock(), 0.0
+                return response
         if not refusals:
-            raise Deferred("no inference replica is known; `sentinelctl status` shows whether one runs")
-        raise Deferred(f"inference did not take the call: {'; '.join(refusals)}", retry_after_s=min(retry_after_s))
+            raise _NotTaken(why, "no inference replica is known; `sentinelctl status` shows whether one runs")
+        raise _NotTaken(why, "; ".join(refusals))
+
+    def _judge(self, replica: _Replica, why: Why, asked_at: float) -> None:
+        """A refusal is an answer. A deadline missed while calls beside it were answered is a call that was too long."""
+        now = self._clock()
+        if why == "busy":
+            replica.answered_at, replica.asked_again_at = now, 0.0
+        elif why == "late" and now - max(asked_at, replica.answered_at) >= SILENT_S:
+            replica.asked_again_at = now + PAUSE_S
 
     def _in_turn(self) -> list[_Replica]:
         """Each once, the next one first and those without a connection last."""
         addresses = self._targets.current()
         for address in self._replicas.keys() - set(addresses):
-            closing = asyncio.create_task(self._replicas.pop(address).channel.close(self._timeout_s))
+            closing = asyncio.create_task(self._replicas.pop(address).channel.close(_LEAVE_S))
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         for address in addresses:
@@ -192,24 +251,6 @@ def calls(hunks: Sequence[Hunk]) -> list[list[Hunk]]:
         parts[-1] += file
         room_bytes, room_lines = room_bytes - size, room_lines - lines
     return parts
-
-
-def _message(hunk: Hunk) -> pb.Hunk:
-    return pb.Hunk(
-        path=hunk.path,
-        old_start=hunk.old_start,
-        old_lines=hunk.old_lines,
-        new_start=hunk.new_start,
-        new_lines=hunk.new_lines,
-        section=hunk.section,
-        lines=[pb.Line(kind=_KINDS[line.kind], text=line.text) for line in hunk.lines],
-    )
-
-
-def _retry_after_s(exc: grpc.aio.AioRpcError) -> float:
-    trailer: Any = exc.trailing_metadata()
-    wait_ms = str(dict(trailer or ()).get(RETRY_AFTER, ""))
-    return max(0.01, int(wait_ms) / 1000) if wait_ms.isascii() and wait_ms.isdigit() else 1.0
 
 
 def _addresses(lines: Sequence[str]) -> tuple[str, ...]:

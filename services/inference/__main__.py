@@ -7,43 +7,64 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import structlog
 import uvloop
 
 from model.engine import Engine, ModelError, Probabilities, load_engine
 from model.inputs.chunk import Chunk
-from services.contract import Role
+from services.contract import Group, Role, Topic
 from services.errors import ConfigError
 from services.inference.batcher import Batcher
+from services.inference.overflow import Handler
+from services.inference.reviewer import Reviewer
 from services.inference.server import InferenceServer, serve
 from services.settings import InferenceSettings, Settings, load
+from services.stream import open_admin, open_consumer, open_producer
+from services.stream.runner import Limits, Runner
 from services.telemetry import Metrics, OpsServer, configure_logging
 
 log = structlog.get_logger(__name__)
 
 
+# Few heads of diff-chunks at once, so that direct calls pass between them; one that is cut short is read again.
+_OVERFLOW: Final = Limits(max_in_flight=4, drain_s=2.0)
+
+
 async def run(settings: Settings) -> None:
     own, metrics = settings.inference, Metrics()
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    runner: Runner
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, lambda: runner.stop())  # runs at the first await, when there is a runner
     engine = _load(own)
+    producer = open_producer(settings.stream, settings.stream_path)
+    admin = open_admin(settings.stream, settings.stream_path)
     with ThreadPoolExecutor(1, thread_name_prefix="engine") as thread:
 
         async def predict(chunks: Sequence[Chunk]) -> list[Probabilities]:
             return await loop.run_in_executor(thread, engine.predict, chunks)
 
-        server = InferenceServer(engine, Batcher(predict, own, metrics, loop), metrics, loop)
-        with OpsServer(own.metrics_port, metrics, lambda: not stop.is_set()) as ops:
-            try:
-                async with serve(server, f"{own.bind}:{own.port}") as port:
+        reviewer = Reviewer(engine, Batcher(predict, own, metrics, loop), metrics, loop)
+        runner = Runner(
+            open_consumer(settings.stream, settings.stream_path, group=Group.INFERENCE, topic=Topic.DIFF_CHUNKS),
+            producer,
+            Handler(reviewer, admin, metrics, max_record_bytes=settings.stream.max_record_bytes),
+            topic=Topic.DIFF_CHUNKS,
+            group=Group.INFERENCE,
+            metrics=metrics,
+            limits=_OVERFLOW,
+        )
+        try:
+            with OpsServer(own.metrics_port, metrics, runner.is_working) as ops:
+                async with serve(InferenceServer(reviewer), f"{own.bind}:{own.port}") as port:
                     log.info("inference.started", port=port, metrics_port=ops.port)
-                    await stop.wait()
+                    await runner.run()
                     log.info("inference.draining")
-            except OSError as exc:
-                raise ConfigError(f"{exc}; end what holds the port, or set inference.port") from exc
+        finally:
+            await producer.close()
+            await admin.close()
     log.info("inference.stopped")
 
 

@@ -33,10 +33,10 @@ class Clock(Protocol):
 
 
 class Overloaded(Exception):
-    """The call would wait longer than `max_queue_ms`."""
+    """The call would wait longer than `max_queue_ms`, or not be done by its deadline."""
 
-    def __init__(self, wait_s: float, retry_after_s: float) -> None:
-        super().__init__(f"the queue is {wait_s:.1f} s long; try again in {retry_after_s:.1f} s, or add replicas")
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
@@ -89,10 +89,7 @@ class Batcher:
             return Scored([], 0.0, 0.0)
         arrived = self._clock.time()
         costs = [sum(len(row) for row in chunk.rows) for chunk in chunks]
-        wait_s = self._wait_s(sum(costs))
-        limit_s = self._settings.max_queue_ms / 1000
-        if wait_s > limit_s:
-            raise Overloaded(wait_s, wait_s - limit_s)
+        self._admit(sum(costs), None if deadline is None else deadline - arrived)
         call = _Call(
             chunks,
             costs,
@@ -110,6 +107,18 @@ class Batcher:
             if call in self._waiting:
                 self._waiting.remove(call)
         return Scored(call.scores, max(0.0, self._clock.time() - arrived - call.forward_s), call.forward_s)
+
+    def _admit(self, cost: int, within_s: float | None) -> None:
+        """Raises Overloaded. An idle engine always takes one batch: its speed is known by what it does alone."""
+        wait_s = self._wait_s(cost)
+        limit_s = self._settings.max_queue_ms / 1000
+        if wait_s > limit_s:
+            after_s = wait_s - limit_s
+            said = f"the queue is {wait_s:.1f} s long; try again in {after_s:.1f} s, or add replicas"
+            raise Overloaded(said, after_s)
+        done_s = wait_s + cost * self._seconds / self._tokens
+        if within_s is not None and done_s > within_s and (wait_s or cost > MAX_TOKENS):
+            raise Overloaded(f"the call would take {done_s:.1f} s and has {within_s:.1f} s; give it more", wait_s)
 
     def _wait_s(self, cost: int) -> float:
         """Seconds a call of `cost` tokens would wait: taken in turn, a call has at most its own cost before it."""

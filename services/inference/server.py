@@ -1,10 +1,8 @@
-"""InferenceService over gRPC: messages to hunks, hunks to scored chunks, scores to findings."""
+"""InferenceService over gRPC."""
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import grpc
@@ -14,43 +12,22 @@ from grpc_reflection.v1alpha import reflection
 from sentinel.v1 import inference_pb2 as pb
 from sentinel.v1 import inference_pb2_grpc as rpc
 
-from model.engine import Engine, Finding
-from model.inputs.chunk import Chunk
-from model.inputs.diff import DiffError, Hunk, LineKind, number_lines, parse_patch
+from model.inputs.diff import DiffError, Hunk, parse_patch
 from services.contract import SEVERITIES
-from services.inference.batcher import Batcher, Clock, DeadlinePassed, Overloaded, Scored
-from services.telemetry import Metrics
+from services.errors import ConfigError
+from services.inference.batcher import DeadlinePassed, Overloaded
+from services.inference.reviewer import Malformed, Reviewed, Reviewer, numbered
 
 SERVICE: Final = "sentinel.v1.InferenceService"
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024  # several hunks of 20,000 lines
-DRAIN_S: Final = 12.0  # longest a call in progress may take once the server is told to stop
-_KINDS: Final[dict[int, LineKind]] = {
-    pb.Line.KIND_CONTEXT: "ctx",
-    pb.Line.KIND_ADDED: "add",
-    pb.Line.KIND_DELETED: "del",
-}
+DRAIN_S: Final = 10.0  # longest a call in progress may take once the server is told to stop
 
 log = structlog.get_logger(__name__)
 
 
-class Malformed(ValueError):
-    """A request that says something impossible; the message opens with the field."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reviewed:
-    """What one call came to. Findings are in the order of the hunks, each with the chunk of its file."""
-
-    findings: tuple[pb.Finding, ...]
-    hunks: tuple[pb.ReadHunk, ...]
-    scored: Scored
-
-
 class InferenceServer(rpc.InferenceServiceServicer):
-    def __init__(self, engine: Engine, batcher: Batcher, metrics: Metrics, clock: Clock) -> None:
-        self._engine, self._batcher, self._metrics, self._clock = engine, batcher, metrics, clock
-        info = engine.info
-        self._model = pb.Model(name=info.name, version=info.version, digest=info.digest)
+    def __init__(self, reviewer: Reviewer) -> None:
+        self._reviewer = reviewer
 
     async def ReviewChunk(self, request: pb.ChunkRequest, context: Any) -> pb.ReviewResponse:  # noqa: N802 - gRPC's name
         try:
@@ -78,34 +55,28 @@ class InferenceServer(rpc.InferenceServiceServicer):
             idempotency_key=request.idempotency_key,
             received_at=request.received_at,
             findings=reviewed.findings,
-            model=self._model,
+            model=self._reviewer.model,
             forward_s=reviewed.scored.forward_s,
         )
 
     async def ReviewChunks(self, request: pb.ReviewChunksRequest, context: Any) -> pb.ReviewChunksResponse:  # noqa: N802
         try:
-            hunks = await asyncio.to_thread(request_hunks, request)
+            hunks = await asyncio.to_thread(numbered, request.hunks)
         except Malformed as exc:
             await _refuse(context, exc)
         reviewed = await self._review(hunks, context)
         return pb.ReviewChunksResponse(
             findings=reviewed.findings,
-            model=self._model,
-            skipped=Counter(hunk.skipped for hunk in reviewed.hunks if hunk.skipped),
+            model=self._reviewer.model,
+            skipped=reviewed.skipped,
             queue_s=reviewed.scored.queue_s,
             forward_s=reviewed.scored.forward_s,
             hunks=reviewed.hunks,
         )
 
     async def _review(self, hunks: Sequence[Hunk], context: Any, *, first_index: int = 0) -> Reviewed:
-        started = self._clock.time()
-        remaining_s = context.time_remaining()
-        windows = await asyncio.to_thread(lambda: [self._engine.encode(hunk) for hunk in hunks])
         try:
-            scored = await self._batcher.submit(
-                [chunk for window in windows for chunk in window],
-                None if remaining_s is None else started + remaining_s,
-            )
+            return await self._reviewer.review(hunks, within_s=context.time_remaining(), first_index=first_index)
         except Overloaded as exc:
             retry_after_ms = max(1, round(exc.retry_after_s * 1000))
             await context.abort(
@@ -113,20 +84,14 @@ class InferenceServer(rpc.InferenceServiceServicer):
             )
         except DeadlinePassed as exc:
             await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, str(exc))
-        findings = await asyncio.to_thread(_findings, self._engine, hunks, windows, scored, first_index)
-        read = tuple(
-            pb.ReadHunk(chunks=_count(window), skipped=self._engine.skip_reason(hunk) or "")
-            for hunk, window in zip(hunks, windows, strict=True)
-        )
-        self._metrics.inference_latency.observe(self._clock.time() - started)
-        return Reviewed(tuple(findings), read, scored)
+        raise AssertionError("abort raises")
 
 
 @asynccontextmanager
 async def serve(server: InferenceServer, address: str) -> AsyncIterator[int]:
     """The bound port, answering until the block ends: then health says NOT_SERVING and calls in progress finish.
 
-    Raises OSError where the address cannot be bound.
+    Raises ConfigError where the address cannot be bound.
     """
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -141,7 +106,7 @@ async def serve(server: InferenceServer, address: str) -> AsyncIterator[int]:
     try:
         port = listener.add_insecure_port(address)
     except RuntimeError as exc:
-        raise OSError(f"cannot listen on {address}: {exc}") from exc
+        raise ConfigError(f"cannot listen on {address}: {exc}; end what holds the port, or set inference.port") from exc
     await listener.start()
     for name in ("", SERVICE):
         await serving.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -152,73 +117,12 @@ async def serve(server: InferenceServer, address: str) -> AsyncIterator[int]:
         await listener.stop(DRAIN_S)
 
 
-def request_hunks(request: pb.ReviewChunksRequest) -> list[Hunk]:
-    """The hunks of a request, with line numbers. Raises Malformed naming the field."""
-    hunks = []
-    for at, message in enumerate(request.hunks):
-        if not message.path:
-            raise Malformed(f"hunks[{at}].path: empty; give the file's path")
-        lines: list[tuple[LineKind, str]] = []
-        for row, line in enumerate(message.lines):
-            kind = _KINDS.get(line.kind)
-            if kind is None:
-                raise Malformed(f"hunks[{at}].lines[{row}].kind: {line.kind} is none of context, added, deleted")
-            if "\n" in line.text:
-                raise Malformed(f"hunks[{at}].lines[{row}].text: holds a newline; give one line each")
-            lines.append((kind, line.text))
-        old, new = (message.old_start, message.old_lines), (message.new_start, message.new_lines)
-        try:
-            hunks.append(number_lines(message.path, old, new, message.section, lines))
-        except DiffError as exc:
-            raise Malformed(f"hunks[{at}]: {exc}") from exc
-    return hunks
-
-
 def patch_hunks(request: pb.ChunkRequest) -> list[Hunk]:
     """The hunks of a patch. Raises Malformed naming the field and the line of the patch."""
     try:
         return list(parse_patch(request.patch, request.filename))
     except DiffError as exc:
         raise Malformed(f"patch: {exc}") from exc
-
-
-def _findings(
-    engine: Engine, hunks: Sequence[Hunk], windows: Sequence[tuple[Chunk, ...]], scored: Scored, first_index: int
-) -> list[pb.Finding]:
-    """Findings with the index of their chunk, counted through the hunks of a file."""
-    found: list[pb.Finding] = []
-    scores = iter(scored.scores)
-    next_index: Counter[str] = Counter()
-    for hunk, window in zip(hunks, windows, strict=True):
-        base = first_index + next_index[hunk.path]
-        index = {hunk.lines[at].new: base + n for n, chunk in enumerate(window) for at in chunk.lines}
-        found += [
-            _message(finding, index.get(finding.line, base))
-            for finding in engine.findings(hunk, window, [next(scores) for _ in window])
-        ]
-        next_index[hunk.path] += _count(window)
-    return found
-
-
-def _count(window: Sequence[Chunk]) -> int:
-    """A hunk that no model reads is one chunk: rules may have read it."""
-    return max(1, len(window))
-
-
-def _message(finding: Finding, chunk_index: int) -> pb.Finding:
-    return pb.Finding(
-        path=finding.path,
-        line=finding.line,
-        side=finding.side,
-        concept=finding.concept,
-        title=finding.title,
-        text=finding.text,
-        category=finding.category,
-        severity=finding.severity,
-        confidence=finding.confidence,
-        is_shown=finding.is_shown,
-        chunk_index=chunk_index,
-    )
 
 
 async def _refuse(context: Any, exc: Malformed) -> NoReturn:

@@ -71,8 +71,8 @@ def compose(
             "\n".join(folded),
             "</details>",
         ]
-    if hidden + hidden_too:
-        body.append(f"{hidden + hidden_too} more not shown: GitHub takes no longer comment.")
+    if not_shown := hidden + hidden_too + ready.findings_cut:
+        body.append(f"{not_shown} more not shown: the comment would be too long.")
     return Posting(
         body="\n\n".join(body + tail),
         comments=tuple(_inline(f) for f in on_lines),

@@ -115,7 +115,11 @@ class Runner:
 
     def is_ready(self) -> bool:
         """The log answers, and the consumer neither halted nor stops."""
-        return self._is_bus_up and not self._is_halted and not self._is_stopping
+        return self._is_bus_up and self.is_working()
+
+    def is_working(self) -> bool:
+        """It neither halted nor stops; the log may be out of reach for now."""
+        return not self._is_halted and not self._is_stopping
 
     def stop(self) -> None:
         """Takes no more records; run() returns once those in work are finished, or after `drain_s`."""

@@ -69,7 +69,7 @@ def test_the_digest_of_a_secret_depends_on_the_key_of_the_installation(tmp_path:
     [
         ("SENTINEL_PUBLISHER_MAX_COMMENTS", "9", ["publisher"]),
         ("SENTINEL_INFERENCE_WINDOW_MS", "9", ["inference"]),
-        ("SENTINEL_STREAM_LEASE_S", "9", ["extractor", "publisher", "webhook"]),
+        ("SENTINEL_STREAM_LEASE_S", "9", ["inference", "extractor", "publisher", "webhook"]),
         ("SENTINEL_EXTRACTOR_REPLICAS", "9", []),
         ("SENTINEL_PROJECT_RUNTIME", "embedded", []),
         ("SENTINEL_WEBHOOK_PORT", "9", ["webhook"]),

@@ -118,4 +118,17 @@ def test_the_lag_counts_what_nobody_has_read(project: Project) -> None:
         await producer.close()
 
     asyncio.run(append())
-    assert {one.group: one.records for one in overview(project).lag} == {"extractor": 3, "publisher": 0}
+    assert {one.group: one.records for one in overview(project).lag} == {
+        "extractor": 3,
+        "inference": 0,
+        "publisher": 0,
+    }
+
+
+def test_a_log_that_fails_hides_nothing_of_what_runs(project: Project) -> None:
+    project.prepare()
+    project.settings.stream_path.write_bytes(b"no database" * 1000)
+    found = overview(project)
+    assert found.lag == []
+    assert "move the file aside" in found.log_fault
+    assert any(line.startswith("lag unknown: the log at ") for line in found.notes())

@@ -4,7 +4,7 @@ import contextlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sentinel.v1.events_pb2 import DeadLetter, Event, PushEvent, Repository, ReviewReady
+from sentinel.v1.events_pb2 import DeadLetter, Event, PushEvent, Repository, ReviewReady, ReviewRequest
 
 from services import codec
 from services.contract import Topic
@@ -59,11 +59,15 @@ def test_a_dead_letter_keeps_everything_of_its_record() -> None:
     )
     assert {header.name: header.value for header in found.headers} == {"delivery-id": b"d-1", "raw": b"\xff"}
     assert (found.reason, found.attempts, found.group, found.service_version) == ("undecodable", 4, "extractor", "1.0")
-    assert (found.first_failed_at_ns, found.last_failed_at_ns) == (10, 20)
+    assert (found.first_failed_at_ns, found.last_failed_at_ns, found.timestamp_ms) == (10, 20, 1_700_000_000_000)
 
 
 def test_a_message_that_is_no_unicode_text_is_still_set_aside() -> None:
     assert codec.decode(DeadLetter, letter(b"", message="name \udcff.py").value).message == "name ?.py"
+
+
+def test_what_a_failure_said_at_length_is_cut_so_that_its_record_still_fits() -> None:
+    assert len(letter(b"", message="x" * 10**6).value) < 5_000
 
 
 def test_json_shows_fields_by_their_names() -> None:
@@ -78,6 +82,12 @@ def test_json_of_a_dead_letter_opens_its_value() -> None:
     assert document["value"]["delivery_id"] == "d-1"
     assert document["key"] == "7"
     assert document["headers"]["delivery-id"] == "d-1"
+
+
+def test_json_of_a_dead_letter_opens_the_values_of_every_topic() -> None:
+    request = ReviewRequest(so_far=ReviewReady(event=EVENT))
+    document = codec.to_json(Topic.DEAD_LETTERS, letter(codec.encode(request), topic=Topic.DIFF_CHUNKS).value)
+    assert document["value"]["so_far"]["event"]["delivery_id"] == "d-1"
 
 
 def test_json_of_a_dead_letter_shows_undecodable_bytes_as_base64() -> None:

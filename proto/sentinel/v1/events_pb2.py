@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sentinel.v1 import inference_pb2 as sentinel_dot_v1_dot_inference__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sentinel/v1/events.proto\x12\x0bsentinel.v1\x1a\x1bsentinel/v1/inference.proto\"\xe1\x01\n\x05\x45vent\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12+\n\nrepository\x18\x02 \x01(\x0b\x32\x17.sentinel.v1.Repository\x12\x17\n\x0finstallation_id\x18\x03 \x01(\x03\x12\x16\n\x0ereceived_at_ns\x18\x04 \x01(\x03\x12&\n\x04push\x18\x05 \x01(\x0b\x32\x16.sentinel.v1.PushEventH\x00\x12\x35\n\x0cpull_request\x18\x06 \x01(\x0b\x32\x1d.sentinel.v1.PullRequestEventH\x00\x42\x06\n\x04kind\"C\n\nRepository\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tfull_name\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_branch\x18\x03 \x01(\t\"J\n\tPushEvent\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x11\n\tis_forced\x18\x04 \x01(\x08\"z\n\x10PullRequestEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08head_sha\x18\x03 \x01(\t\x12\x10\n\x08head_ref\x18\x04 \x01(\t\x12\x10\n\x08\x62\x61se_sha\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61se_ref\x18\x06 \x01(\t\"\xf1\x01\n\x0bReviewReady\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.sentinel.v1.Event\x12\x12\n\ncommit_sha\x18\x02 \x01(\t\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.sentinel.v1.Finding\x12\'\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x15.sentinel.v1.Coverage\x12!\n\x05model\x18\x05 \x01(\x0b\x32\x12.sentinel.v1.Model\x12%\n\x07timings\x18\x06 \x01(\x0b\x32\x14.sentinel.v1.Timings\x12\x10\n\x08revision\x18\x07 \x01(\x05\"\x96\x01\n\x08\x43overage\x12\r\n\x05hunks\x18\x01 \x01(\x05\x12\x16\n\x0ehunks_reviewed\x18\x02 \x01(\x05\x12\x33\n\x07skipped\x18\x03 \x03(\x0b\x32\".sentinel.v1.Coverage.SkippedEntry\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"i\n\x07Timings\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x10\n\x08github_s\x18\x02 \x01(\x01\x12\x13\n\x0binference_s\x18\x03 \x01(\x01\x12\x11\n\tforward_s\x18\x04 \x01(\x01\x12\x13\n\x0bready_at_ns\x18\x05 \x01(\x03\"\x92\x02\n\nDeadLetter\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0b\n\x03key\x18\x04 \x01(\x0c\x12\r\n\x05value\x18\x05 \x01(\x0c\x12$\n\x07headers\x18\x06 \x03(\x0b\x32\x13.sentinel.v1.Header\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12\x1a\n\x12\x66irst_failed_at_ns\x18\n \x01(\x03\x12\x19\n\x11last_failed_at_ns\x18\x0b \x01(\x03\x12\r\n\x05group\x18\x0c \x01(\t\x12\x17\n\x0fservice_version\x18\r \x01(\t\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18sentinel/v1/events.proto\x12\x0bsentinel.v1\x1a\x1bsentinel/v1/inference.proto\"\xf3\x01\n\x05\x45vent\x12\x13\n\x0b\x64\x65livery_id\x18\x01 \x01(\t\x12+\n\nrepository\x18\x02 \x01(\x0b\x32\x17.sentinel.v1.Repository\x12\x17\n\x0finstallation_id\x18\x03 \x01(\x03\x12\x16\n\x0ereceived_at_ns\x18\x04 \x01(\x03\x12&\n\x04push\x18\x05 \x01(\x0b\x32\x16.sentinel.v1.PushEventH\x00\x12\x35\n\x0cpull_request\x18\x06 \x01(\x0b\x32\x1d.sentinel.v1.PullRequestEventH\x00\x12\x10\n\x08revision\x18\x07 \x01(\x05\x42\x06\n\x04kind\"C\n\nRepository\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tfull_name\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_branch\x18\x03 \x01(\t\"J\n\tPushEvent\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\x12\x11\n\tis_forced\x18\x04 \x01(\x08\"z\n\x10PullRequestEvent\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x10\n\x08head_sha\x18\x03 \x01(\t\x12\x10\n\x08head_ref\x18\x04 \x01(\t\x12\x10\n\x08\x62\x61se_sha\x18\x05 \x01(\t\x12\x10\n\x08\x62\x61se_ref\x18\x06 \x01(\t\"\x94\x01\n\rReviewRequest\x12(\n\x06so_far\x18\x01 \x01(\x0b\x32\x18.sentinel.v1.ReviewReady\x12 \n\x05hunks\x18\x02 \x03(\x0b\x32\x11.sentinel.v1.Hunk\x12\"\n\x06pieces\x18\x03 \x03(\x0b\x32\x12.sentinel.v1.Place\x12\x13\n\x0b\x61sked_at_ns\x18\x04 \x01(\x03\"*\n\x05Place\x12\x11\n\tpartition\x18\x01 \x01(\x05\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"\x87\x02\n\x0bReviewReady\x12!\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x12.sentinel.v1.Event\x12\x12\n\ncommit_sha\x18\x02 \x01(\t\x12&\n\x08\x66indings\x18\x03 \x03(\x0b\x32\x14.sentinel.v1.Finding\x12\'\n\x08\x63overage\x18\x04 \x01(\x0b\x32\x15.sentinel.v1.Coverage\x12!\n\x05model\x18\x05 \x01(\x0b\x32\x12.sentinel.v1.Model\x12%\n\x07timings\x18\x06 \x01(\x0b\x32\x14.sentinel.v1.Timings\x12\x10\n\x08revision\x18\x07 \x01(\x05\x12\x14\n\x0c\x66indings_cut\x18\x08 \x01(\x05\"\x96\x01\n\x08\x43overage\x12\r\n\x05hunks\x18\x01 \x01(\x05\x12\x16\n\x0ehunks_reviewed\x18\x02 \x01(\x05\x12\x33\n\x07skipped\x18\x03 \x03(\x0b\x32\".sentinel.v1.Coverage.SkippedEntry\x1a.\n\x0cSkippedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\"i\n\x07Timings\x12\x0f\n\x07queue_s\x18\x01 \x01(\x01\x12\x10\n\x08github_s\x18\x02 \x01(\x01\x12\x13\n\x0binference_s\x18\x03 \x01(\x01\x12\x11\n\tforward_s\x18\x04 \x01(\x01\x12\x13\n\x0bready_at_ns\x18\x05 \x01(\x03\"\xcf\x02\n\nDeadLetter\x12\r\n\x05topic\x18\x01 \x01(\t\x12\x11\n\tpartition\x18\x02 \x01(\x05\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x0b\n\x03key\x18\x04 \x01(\x0c\x12\r\n\x05value\x18\x05 \x01(\x0c\x12$\n\x07headers\x18\x06 \x03(\x0b\x32\x13.sentinel.v1.Header\x12\x0e\n\x06reason\x18\x07 \x01(\t\x12\x0f\n\x07message\x18\x08 \x01(\t\x12\x10\n\x08\x61ttempts\x18\t \x01(\x05\x12\x1a\n\x12\x66irst_failed_at_ns\x18\n \x01(\x03\x12\x19\n\x11last_failed_at_ns\x18\x0b \x01(\x03\x12\r\n\x05group\x18\x0c \x01(\t\x12\x17\n\x0fservice_version\x18\r \x01(\t\x12\x14\n\x0ctimestamp_ms\x18\x0e \x01(\x03\x12%\n\x07settled\x18\x0f \x01(\x0b\x32\x14.sentinel.v1.Settled\"<\n\x07Settled\x12!\n\x05place\x18\x01 \x01(\x0b\x32\x12.sentinel.v1.Place\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\"%\n\x06Header\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,23 +35,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COVERAGE_SKIPPEDENTRY']._loaded_options = None
   _globals['_COVERAGE_SKIPPEDENTRY']._serialized_options = b'8\001'
   _globals['_EVENT']._serialized_start=71
-  _globals['_EVENT']._serialized_end=296
-  _globals['_REPOSITORY']._serialized_start=298
-  _globals['_REPOSITORY']._serialized_end=365
-  _globals['_PUSHEVENT']._serialized_start=367
-  _globals['_PUSHEVENT']._serialized_end=441
-  _globals['_PULLREQUESTEVENT']._serialized_start=443
-  _globals['_PULLREQUESTEVENT']._serialized_end=565
-  _globals['_REVIEWREADY']._serialized_start=568
-  _globals['_REVIEWREADY']._serialized_end=809
-  _globals['_COVERAGE']._serialized_start=812
-  _globals['_COVERAGE']._serialized_end=962
-  _globals['_COVERAGE_SKIPPEDENTRY']._serialized_start=916
-  _globals['_COVERAGE_SKIPPEDENTRY']._serialized_end=962
-  _globals['_TIMINGS']._serialized_start=964
-  _globals['_TIMINGS']._serialized_end=1069
-  _globals['_DEADLETTER']._serialized_start=1072
-  _globals['_DEADLETTER']._serialized_end=1346
-  _globals['_HEADER']._serialized_start=1348
-  _globals['_HEADER']._serialized_end=1385
+  _globals['_EVENT']._serialized_end=314
+  _globals['_REPOSITORY']._serialized_start=316
+  _globals['_REPOSITORY']._serialized_end=383
+  _globals['_PUSHEVENT']._serialized_start=385
+  _globals['_PUSHEVENT']._serialized_end=459
+  _globals['_PULLREQUESTEVENT']._serialized_start=461
+  _globals['_PULLREQUESTEVENT']._serialized_end=583
+  _globals['_REVIEWREQUEST']._serialized_start=586
+  _globals['_REVIEWREQUEST']._serialized_end=734
+  _globals['_PLACE']._serialized_start=736
+  _globals['_PLACE']._serialized_end=778
+  _globals['_REVIEWREADY']._serialized_start=781
+  _globals['_REVIEWREADY']._serialized_end=1044
+  _globals['_COVERAGE']._serialized_start=1047
+  _globals['_COVERAGE']._serialized_end=1197
+  _globals['_COVERAGE_SKIPPEDENTRY']._serialized_start=1151
+  _globals['_COVERAGE_SKIPPEDENTRY']._serialized_end=1197
+  _globals['_TIMINGS']._serialized_start=1199
+  _globals['_TIMINGS']._serialized_end=1304
+  _globals['_DEADLETTER']._serialized_start=1307
+  _globals['_DEADLETTER']._serialized_end=1642
+  _globals['_SETTLED']._serialized_start=1644
+  _globals['_SETTLED']._serialized_end=1704
+  _globals['_HEADER']._serialized_start=1706
+  _globals['_HEADER']._serialized_end=1743
 # @@protoc_insertion_point(module_scope)

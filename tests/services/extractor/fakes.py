@@ -10,6 +10,7 @@ from sentinel.v1.events_pb2 import Event, PullRequestEvent, PushEvent, Repositor
 from model.inputs.diff import Hunk
 from services.extractor.reviewer import Reviewed
 from services.github.types import ChangedFile, Comparison, GitHubNotFound, PullRequest, Repo
+from services.stream.types import Appended, NewRecord
 
 T = TypeVar("T")
 
@@ -99,9 +100,31 @@ def _given(answer: T | Exception) -> T:
 class FakeReviewer:
     answer: Reviewed | Exception = field(default_factory=Reviewed)
     calls: list[tuple[int, str, Sequence[Hunk], Mapping[str, str]]] = field(default_factory=list)
+    within_s: list[float] = field(default_factory=list)
 
     async def review(
-        self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
+        self,
+        repository_id: int,
+        commit_sha: str,
+        hunks: Sequence[Hunk],
+        metadata: Mapping[str, str],
+        *,
+        within_s: float,
     ) -> Reviewed:
         self.calls.append((repository_id, commit_sha, hunks, metadata))
+        self.within_s.append(within_s)
         return _given(self.answer)
+
+
+@dataclass
+class FakeProducer:
+    """A log of one partition."""
+
+    records: list[NewRecord] = field(default_factory=list)
+
+    async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
+        first = len(self.records)
+        self.records += records
+        return [Appended(record.topic, 0, first + at) for at, record in enumerate(records)]
+
+    async def close(self) -> None: ...

@@ -1,10 +1,11 @@
 import pytest
 from sentinel.v1 import inference_pb2 as pb
-from sentinel.v1.events_pb2 import Event, ReviewReady
+from sentinel.v1.events_pb2 import Event, Place, ReviewReady, ReviewRequest
 
+from model.inputs.diff import parse_patch
 from services.codec import encode
 from services.contract import Topic
-from services.errors import Deferred, Poison, Retryable
+from services.errors import Poison, Retryable
 from services.extractor.handler import Handler
 from services.extractor.reviewer import Reviewed
 from services.github.types import Comparison
@@ -17,6 +18,7 @@ from tests.services.extractor.fakes import (
     OTHER,
     REPOSITORY_ID,
     FakeForge,
+    FakeProducer,
     FakeReviewer,
     changed,
     pull_event,
@@ -31,12 +33,12 @@ MODEL = pb.Model(name="small", version="1", digest="d")
 REVIEWED = Reviewed((FINDING,), MODEL, {"language_not_taught": 1}, 0.02)
 
 
-def record(event: Event | bytes) -> Record:
+def record(event: Event | bytes, *, waited_s: float = 1.5) -> Record:
     if isinstance(event, Event):
         event.received_at_ns = NOW_NS - 2 * 10**9
         event = encode(event)
     headers = {"traceparent": b"00-1-2-01", "delivery-id": b"guid", "attempt": b"2"}
-    return Record(Topic.PUSH_EVENTS, 4, 7, b"5", event, headers, NOW_NS // 10**6 - 1500)
+    return Record(Topic.PUSH_EVENTS, 4, 7, b"5", event, headers, NOW_NS // 10**6 - int(waited_s * 1000))
 
 
 @pytest.fixture
@@ -44,13 +46,22 @@ def metrics() -> Metrics:
     return Metrics()
 
 
-def handler(forge: FakeForge, reviewer: FakeReviewer, metrics: Metrics) -> Handler:
+def handler(
+    forge: FakeForge,
+    reviewer: FakeReviewer,
+    metrics: Metrics,
+    *,
+    producer: FakeProducer | None = None,
+    max_record_bytes: int = 900_000,
+) -> Handler:
     ticks = iter(range(100))
     return Handler(
         forge,
         reviewer,
+        producer or FakeProducer(),
         ExtractorSettings(),
         metrics,
+        max_record_bytes=max_record_bytes,
         wall_ns=lambda: NOW_NS,
         clock=lambda: float(next(ticks)),
     )
@@ -132,11 +143,66 @@ async def test_a_payload_cannot_choose_the_path_of_a_request(metrics: Metrics) -
     assert caught.value.reason == "bad_repository"
 
 
-async def test_inference_out_of_reach_puts_the_record_off_and_counts_nothing(metrics: Metrics) -> None:
-    reviewer = FakeReviewer(Deferred("down"))
-    with pytest.raises(Deferred):
-        await handler(FakeForge(files=FILES), reviewer, metrics).handle(record(pull_event()))
+HUNKS = tuple(hunk for file in FILES[:2] for hunk in parse_patch(file.patch or "", file.path))
+
+
+async def test_what_inference_does_not_take_in_time_goes_by_diff_chunks_with_all_that_is_known(
+    metrics: Metrics,
+) -> None:
+    reviewer = FakeReviewer(Reviewed((FINDING,), MODEL, {}, 0.02, left=HUNKS[1:], why="late", said="a:1: too late"))
+    event = pull_event()
+    event.revision = 2
+    (new,) = await handler(FakeForge(files=FILES), reviewer, metrics).handle(record(event))
+    assert (new.topic, new.key) == (Topic.DIFF_CHUNKS, b"5")
+    request = ReviewRequest.FromString(new.value)
+    assert [hunk.path for hunk in request.hunks] == ["b.py"]
+    assert request.asked_at_ns == NOW_NS
+    review = request.so_far
+    assert (review.event, review.commit_sha, review.revision) == (event, HEAD, 2)
+    assert (list(review.findings), review.model) == ([FINDING], MODEL)
+    assert (review.coverage.hunks, review.coverage.hunks_reviewed) == (4, 1)
+    assert dict(review.coverage.skipped) == {"binary": 1, "unparsable": 1}
+    assert (review.timings.queue_s, review.timings.github_s, review.timings.forward_s) == (1.5, 0.25, 0.02)
+    assert metrics.registry.get_sample_value("sentinel_overflow_total", {"reason": "late"}) == 1
+
+
+async def test_hunks_are_counted_by_whoever_finishes_the_review(metrics: Metrics) -> None:
+    reviewer = FakeReviewer(Reviewed(left=HUNKS))
+    await handler(FakeForge(files=FILES), reviewer, metrics).handle(record(pull_event()))
     assert metrics.registry.get_sample_value("sentinel_hunks_total", {"result": "binary"}) is None
+
+
+@pytest.mark.parametrize(("waited_s", "within_s"), [(0.0, 5.0), (3.0, 2.0), (60.0, 0.25)])
+async def test_the_longer_an_event_has_waited_the_less_it_waits_for_inference(
+    metrics: Metrics, waited_s: float, within_s: float
+) -> None:
+    reviewer = FakeReviewer(Reviewed(left=HUNKS))
+    await handler(FakeForge(files=FILES), reviewer, metrics).handle(record(pull_event(), waited_s=waited_s))
+    assert reviewer.within_s == [pytest.approx(within_s)]
+
+
+async def test_hunks_too_long_for_one_record_go_ahead_in_pieces_that_the_record_names(metrics: Metrics) -> None:
+    files = tuple(changed(f"{at}.py", f"@@ -1 +1 @@\n-a\n+{at}{'x' * 400}") for at in range(5))
+    left = tuple(hunk for file in files for hunk in parse_patch(file.patch or "", file.path))
+    reviewer, producer = FakeReviewer(Reviewed(left=left)), FakeProducer()
+    extractor = handler(FakeForge(files=files), reviewer, metrics, producer=producer, max_record_bytes=1000)
+    (new,) = await extractor.handle(record(pull_event()))
+    request = ReviewRequest.FromString(new.value)
+    assert (len(request.hunks), list(request.pieces)) == (0, [Place(offset=at) for at in range(3)])
+    assert all(len(one.value) <= 1000 and one.key == new.key for one in (*producer.records, new))
+    pieces = [ReviewRequest.FromString(one.value) for one in producer.records]
+    assert [hunk.path for piece in pieces for hunk in piece.hunks] == [file.path for file in files]
+    assert not any(piece.HasField("so_far") for piece in pieces)
+
+
+async def test_a_hunk_too_long_for_any_record_is_counted(metrics: Metrics) -> None:
+    files = (changed(), changed("b.py", f"@@ -1 +1 @@\n-a\n+{'x' * 2000}"))
+    left = tuple(hunk for file in files for hunk in parse_patch(file.patch or "", file.path))
+    extractor = handler(FakeForge(files=files), FakeReviewer(Reviewed(left=left)), metrics, max_record_bytes=1000)
+    (new,) = await extractor.handle(record(pull_event()))
+    request = ReviewRequest.FromString(new.value)
+    assert [hunk.path for hunk in request.hunks] == ["a.py"]
+    assert (request.so_far.coverage.hunks, dict(request.so_far.coverage.skipped)) == (2, {"too_large": 1})
 
 
 async def test_inference_cannot_have_skipped_more_than_it_was_sent(metrics: Metrics) -> None:

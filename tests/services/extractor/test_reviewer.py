@@ -1,7 +1,8 @@
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from sentinel.v1 import inference_pb2 as pb
 from sentinel.v1.inference_pb2_grpc import InferenceServiceServicer, add_InferenceServiceServicer_to_server
 
 from model.inputs.diff import Hunk, parse_patch
-from services.errors import ConfigError, Deferred, Poison, Retryable
+from services.errors import ConfigError, Poison, Retryable
 from services.extractor.hunks import hunk_bytes
-from services.extractor.reviewer import MAX_CALL_BYTES, MAX_CALL_LINES, GrpcReviewer, Targets, calls
+from services.extractor.reviewer import MAX_CALL_BYTES, MAX_CALL_LINES, PAUSE_S, GrpcReviewer, Reviewed, Targets, calls
 
 HUNKS = parse_patch("@@ -1,2 +1,2 @@ def f():\n a\n-b\n+c\r\n@@ -9 +9 @@\n-x\n+ÿ", "a.py")
 Behaviour = Callable[[pb.ReviewChunksRequest, Any], Awaitable[None]]
@@ -45,9 +46,13 @@ class Inference(InferenceServiceServicer):
         )
 
 
-def aborts(code: grpc.StatusCode, *trailers: tuple[str, str]) -> Behaviour:
+def one_line(path: str, width: int) -> Hunk:
+    return Hunk(path, 0, 0, 1, 1, "", parse_patch(f"@@ -0,0 +1 @@\n+{'x' * width}", "")[0].lines)
+
+
+def aborts(code: grpc.StatusCode) -> Behaviour:
     async def abort(_: pb.ReviewChunksRequest, context: Any) -> None:
-        await context.abort(code, "as told", trailing_metadata=trailers)
+        await context.abort(code, "as told")
 
     return abort
 
@@ -69,12 +74,16 @@ async def serving(*replicas: Inference) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def reviewing(target: str, timeout_s: float = 30) -> AsyncIterator[GrpcReviewer]:
-    reviewer = GrpcReviewer(Targets(target), timeout_s=timeout_s)
+async def reviewing(target: str, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[GrpcReviewer]:
+    reviewer = GrpcReviewer(Targets(target), clock)
     try:
         yield reviewer
     finally:
         await reviewer.close()
+
+
+async def ask(reviewer: GrpcReviewer, hunks: Sequence[Hunk] = HUNKS, within_s: float = 30) -> Reviewed:
+    return await reviewer.review(5, "b" * 40, hunks, {"delivery-id": "guid"}, within_s=within_s)
 
 
 @pytest.fixture
@@ -88,7 +97,7 @@ def dead() -> str:
 async def test_hunks_arrive_whole_and_findings_come_back() -> None:
     inference = Inference()
     async with serving(inference) as target, reviewing(target) as reviewer:
-        reviewed = await reviewer.review(5, "b" * 40, HUNKS, {"delivery-id": "guid"})
+        reviewed = await ask(reviewer)
     assert [finding.line for finding in reviewed.findings] == [1, 9]
     assert (reviewed.model.name if reviewed.model else "", reviewed.forward_s) == ("fake", 0.5)
     assert reviewed.skipped == {"language_not_taught": 1}
@@ -114,22 +123,32 @@ async def test_hunks_arrive_whole_and_findings_come_back() -> None:
 
 async def test_without_hunks_nobody_is_asked(dead: str) -> None:
     async with reviewing(dead) as reviewer:
-        assert (await reviewer.review(5, "b" * 40, (), {})).findings == ()
+        assert (await ask(reviewer, ())).findings == ()
 
 
 async def test_the_model_that_serves_is_asked_for_without_hunks() -> None:
     inference = Inference()
     async with serving(inference) as target, reviewing(target) as reviewer:
-        assert (await reviewer.model({"delivery-id": "guid"})).name == "fake"
+        assert await reviewer.model({"delivery-id": "guid"}, within_s=30) == pb.Model(name="fake")
     assert inference.requests == [pb.ReviewChunksRequest()]
     assert inference.metadata["delivery-id"] == "guid"
+
+
+async def test_no_model_serves_where_nobody_listens_or_nobody_answers_in_time(dead: str) -> None:
+    async def hang(_: pb.ReviewChunksRequest, context: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with serving(Inference(hang)) as target:
+        for replicas in (dead, target):
+            async with reviewing(replicas) as reviewer:
+                assert await reviewer.model({}, within_s=0.1) is None
 
 
 async def test_replicas_take_turns() -> None:
     one, two = Inference(), Inference()
     async with serving(one, two) as target, reviewing(target) as reviewer:
         for _ in range(6):
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+            await ask(reviewer)
     assert (len(one.requests), len(two.requests)) == (3, 3)
 
 
@@ -140,7 +159,7 @@ async def test_a_call_that_one_replica_cannot_take_goes_to_another(code: grpc.St
     bad, good = Inference(aborts(code)), Inference()
     async with serving(bad, good) as target, reviewing(target) as reviewer:
         for _ in range(2):
-            assert len((await reviewer.review(5, "b" * 40, HUNKS, {})).findings) == 2
+            assert len((await ask(reviewer)).findings) == 2
     assert len(bad.requests) == 1
     assert len(good.requests) == 2
 
@@ -149,54 +168,115 @@ async def test_a_dead_replica_costs_no_review(dead: str) -> None:
     inference = Inference()
     async with serving(inference) as target, reviewing(f"{dead},{target}") as reviewer:
         for _ in range(4):
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+            await ask(reviewer)
     assert len(inference.requests) == 4
 
 
-async def test_nobody_there_puts_the_record_off(dead: str) -> None:
+async def test_hunks_that_nobody_is_there_to_take_come_back(dead: str) -> None:
     async with reviewing(dead) as reviewer:
-        with pytest.raises(Deferred, match=f"{dead}: UNAVAILABLE"):
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+        reviewed = await ask(reviewer)
+    assert (reviewed.left, reviewed.why) == (HUNKS, "unreachable")
+    assert f"{dead}: UNAVAILABLE" in reviewed.said
 
 
-async def test_a_busy_server_says_when_to_come_back() -> None:
-    busy = aborts(grpc.StatusCode.RESOURCE_EXHAUSTED, ("retry-after-ms", "2500"))
-    busier = aborts(grpc.StatusCode.RESOURCE_EXHAUSTED, ("retry-after-ms", "9000"))
-    async with serving(Inference(busy), Inference(busier)) as target, reviewing(target) as reviewer:
-        with pytest.raises(Deferred) as caught:
-            await reviewer.review(5, "b" * 40, HUNKS, {})
-    assert caught.value.retry_after_s == 2.5
+async def test_hunks_that_every_replica_is_too_busy_for_come_back() -> None:
+    replicas = [Inference(aborts(grpc.StatusCode.RESOURCE_EXHAUSTED)) for _ in range(2)]
+    async with serving(*replicas) as target, reviewing(target) as reviewer:
+        reviewed = await ask(reviewer)
+    assert (reviewed.left, reviewed.why) == (HUNKS, "busy")
+    assert all(replica.address in reviewed.said for replica in replicas)
 
 
-async def test_an_answer_that_never_comes_puts_the_record_off() -> None:
-    async def hang(_: pb.ReviewChunksRequest, __: Any) -> None:
-        await asyncio.Event().wait()
+async def hang(_: pb.ReviewChunksRequest, __: Any) -> None:
+    await asyncio.Event().wait()
 
-    async with serving(Inference(hang)) as target, reviewing(target, timeout_s=0.05) as reviewer:
-        with pytest.raises(Deferred, match="DEADLINE_EXCEEDED"):
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+
+async def test_hunks_whose_answer_does_not_come_in_time_come_back() -> None:
+    async with serving(Inference(hang)) as target, reviewing(target) as reviewer:
+        reviewed = await ask(reviewer, within_s=0.05)
+    assert (reviewed.left, reviewed.why) == (HUNKS, "late")
+
+
+async def test_the_calls_of_one_change_share_its_time_and_what_was_answered_is_kept() -> None:
+    now = 0.0
+
+    async def work(request: pb.ReviewChunksRequest, context: Any) -> None:
+        nonlocal now
+        now += 6
+        if len(inference.requests) == 2:
+            await hang(request, context)
+
+    hunks = [one_line(f"{at}.py", 2_000_000) for at in range(4)]
+    inference = Inference(work)
+    async with serving(inference) as target, reviewing(target, lambda: now) as reviewer:
+        reviewed = await ask(reviewer, hunks, within_s=6.05)
+    assert len(inference.requests) == 2
+    assert [finding.path for finding in reviewed.findings] == ["0.py"]
+    assert (reviewed.left, reviewed.skipped) == (tuple(hunks[1:]), {"language_not_taught": 1})
+
+
+async def test_a_silent_replica_is_left_alone_until_one_call_finds_it_well() -> None:
+    now = 0.0
+    well = False
+
+    async def work(request: pb.ReviewChunksRequest, context: Any) -> None:
+        nonlocal now
+        if not well:
+            now += 5
+            await hang(request, context)
+
+    inference = Inference(work)
+    async with serving(inference) as target, reviewing(target, lambda: now) as reviewer:
+        assert (await ask(reviewer, within_s=0.05)).why == "late"
+        passed_by = await ask(reviewer)
+        assert (passed_by.left, passed_by.why, len(inference.requests)) == (HUNKS, "unreachable", 1)
+        now += PAUSE_S
+        well = True
+        for _ in range(2):
+            assert (await ask(reviewer)).left == ()
+    assert len(inference.requests) == 3
+
+
+async def test_a_replica_that_still_says_no_is_not_silent() -> None:
+    now, asked = 0.0, asyncio.Event()
+
+    async def work(request: pb.ReviewChunksRequest, context: Any) -> None:
+        nonlocal now
+        if len(inference.requests) == 1:
+            now = 5.0
+            asked.set()
+            await hang(request, context)
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "later")
+
+    inference = Inference(work)
+    async with serving(inference) as target, reviewing(target, lambda: now) as reviewer:
+        late = asyncio.create_task(ask(reviewer, within_s=0.5))
+        await asked.wait()
+        assert (await ask(reviewer)).why == "busy"
+        assert (await late).why == "late"
+        assert (await ask(reviewer)).why == "busy"
+    assert len(inference.requests) == 3
 
 
 async def test_hunks_that_inference_refuses_are_poison() -> None:
     refuse = Inference(aborts(grpc.StatusCode.INVALID_ARGUMENT))
     async with serving(refuse) as target, reviewing(target) as reviewer:
         with pytest.raises(Poison, match="as told") as caught:
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+            await ask(reviewer)
     assert caught.value.reason == "inference_refused"
 
 
 async def test_a_failure_inside_inference_uses_up_a_retry() -> None:
     async with serving(Inference(aborts(grpc.StatusCode.INTERNAL))) as target, reviewing(target) as reviewer:
         with pytest.raises(Retryable, match="INTERNAL as told"):
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+            await ask(reviewer)
 
 
 async def test_a_large_change_takes_several_calls_and_adds_up() -> None:
-    text = "x" * 1_000_000
-    hunks = [Hunk(f"{at}.py", 0, 0, 1, 1, "", parse_patch(f"@@ -0,0 +1 @@\n+{text}", "")[0].lines) for at in range(7)]
+    hunks = [one_line(f"{at}.py", 1_000_000) for at in range(7)]
     inference = Inference()
     async with serving(inference) as target, reviewing(target) as reviewer:
-        reviewed = await reviewer.review(5, "b" * 40, hunks, {})
+        reviewed = await ask(reviewer, hunks)
     assert [len(request.hunks) for request in inference.requests] == [3, 3, 1]
     assert [finding.path for finding in reviewed.findings] == [f"{at}.py" for at in range(7)]
     assert (reviewed.forward_s, reviewed.skipped) == (1.5, {"language_not_taught": 3})
@@ -257,13 +337,12 @@ async def test_replicas_that_come_and_go_are_followed(tmp_path: Path) -> None:
     path = tmp_path / "targets"
     one, two = Inference(), Inference()
     async with serving(one, two):
-        reviewer = GrpcReviewer(Targets(f"file:{path}", clock=lambda: now), timeout_s=30)
-        with pytest.raises(Deferred, match="no inference replica is known"):
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+        reviewer = GrpcReviewer(Targets(f"file:{path}", clock=lambda: now))
+        assert "no inference replica is known" in (await ask(reviewer)).said
         for replica in (one, two):
             now += 1
             path.write_text(replica.address)
             os.utime(path, ns=(int(now), int(now)))
-            await reviewer.review(5, "b" * 40, HUNKS, {})
+            await ask(reviewer)
         await reviewer.close()
     assert (len(one.requests), len(two.requests)) == (1, 1)

@@ -194,6 +194,30 @@ async def test_the_queue_is_reckoned_at_the_speed_that_was_measured() -> None:
     assert caught.value.retry_after_s == pytest.approx(0.8)
 
 
+async def test_a_call_that_cannot_be_done_by_its_deadline_is_refused_at_once() -> None:
+    world = World()
+    await world.submit(chunk(1, 10_000))
+    with pytest.raises(Overloaded, match=r"would take 1\.0 s and has 0\.9 s"):
+        await world.batcher.submit([chunk(2, 10_000)], world.clock.time() + 0.9)
+    assert not (await world.submit(chunk(3, 10_000), within_s=1.1)).done()
+    assert world.engine.batches == [[1]]
+
+
+async def test_a_change_too_large_for_its_deadline_is_refused_by_an_idle_engine_too() -> None:
+    world = World()
+    with pytest.raises(Overloaded):
+        await world.batcher.submit([chunk(n, 10_000) for n in range(10)], world.clock.time() + 4)
+    assert world.engine.batches == []
+
+
+async def test_an_idle_engine_takes_one_batch_however_slow_the_last_one_was() -> None:
+    world = World()
+    await world.submit(chunk(1, 1000))
+    await world.engine.finish(600)
+    await world.submit(chunk(2, 1000), within_s=1)
+    assert world.engine.batches == [[1], [2]]
+
+
 async def test_a_call_whose_deadline_passed_is_dropped_before_the_forward_pass() -> None:
     world = World()
     await world.submit(chunk(1))

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,12 +17,18 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 NO_PROXY = (("grpc.enable_http_proxy", 0),)
 
 
-async def start(**settings: str) -> asyncio.subprocess.Process:
+async def start(state: Path, **settings: str) -> asyncio.subprocess.Process:
+    """`state`: the folder of its log."""
     environment = {f"SENTINEL_INFERENCE_{key.upper()}": value for key, value in settings.items()}
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services.inference"),
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "SENTINEL_INFERENCE_METRICS_PORT": "0", **environment},
+        env={
+            **os.environ,
+            "SENTINEL_INFERENCE_METRICS_PORT": "0",
+            "SENTINEL_PROJECT_STATE_DIR": str(state),
+            **environment,
+        },
     )
 
 
@@ -40,8 +47,13 @@ async def until(process: asyncio.subprocess.Process, event: str) -> dict[str, An
 
 
 @pytest.mark.e2e
-async def test_a_replica_answers_shows_its_metrics_and_drains_on_sigterm() -> None:
-    process = await start(port="0", threads="1")
+@pytest.mark.parametrize("has_log", [True, False])
+async def test_a_replica_answers_with_and_without_a_log_shows_its_metrics_and_drains_on_sigterm(
+    tmp_path: Path, has_log: bool
+) -> None:
+    if not has_log:
+        (tmp_path / "state").write_text("a file where the folder should be")
+    process = await start(tmp_path / "state", port="0", threads="1")
     try:
         started = await until(process, "inference.started")
         async with grpc.aio.insecure_channel(f"127.0.0.1:{started['port']}", options=NO_PROXY) as channel:
@@ -55,6 +67,7 @@ async def test_a_replica_answers_shows_its_metrics_and_drains_on_sigterm() -> No
         ) as client:
             assert (await client.get("/ready")).status_code == 200
             metrics = (await client.get("/metrics")).text
+        assert ('sentinel_bus_errors_total{operation="poll",topic="diff-chunks"}' in metrics) is not has_log
         assert "sentinel_inference_latency_seconds_count 1.0" in metrics
         assert "sentinel_batch_size_count 1.0" in metrics
         process.send_signal(signal.SIGTERM)
@@ -75,8 +88,10 @@ async def test_a_replica_answers_shows_its_metrics_and_drains_on_sigterm() -> No
         ({"port": "0", "engine": "tensorflow"}, ["inference.engine"]),
     ],
 )
-async def test_a_replica_that_cannot_serve_says_why_and_exits_2(settings: dict[str, str], messages: list[str]) -> None:
-    process = await start(**settings)
+async def test_a_replica_that_cannot_serve_says_why_and_exits_2(
+    tmp_path: Path, settings: dict[str, str], messages: list[str]
+) -> None:
+    process = await start(tmp_path, **settings)
     refused = await until(process, "inference.refused")
     await process.communicate()
     assert process.returncode == 2
@@ -85,11 +100,11 @@ async def test_a_replica_that_cannot_serve_says_why_and_exits_2(settings: dict[s
 
 
 @pytest.mark.e2e
-async def test_a_taken_port_is_refused_by_name() -> None:
+async def test_a_taken_port_is_refused_by_name(tmp_path: Path) -> None:
     holder = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     async with holder:
         port = holder.sockets[0].getsockname()[1]
-        process = await start(port=str(port))
+        process = await start(tmp_path, port=str(port))
         refused = await until(process, "inference.refused")
         await process.communicate()
     assert process.returncode == 2

@@ -14,8 +14,10 @@ from model.engine import Finding, ModelInfo, Probabilities
 from model.inputs.chunk import Chunk
 from model.inputs.diff import Hunk
 from model.labels import Severity
+from services.errors import ConfigError
 from services.inference.batcher import Batcher
-from services.inference.server import MAX_MESSAGE_BYTES, SERVICE, InferenceServer, Malformed, request_hunks, serve
+from services.inference.reviewer import Malformed, Reviewer, numbered
+from services.inference.server import MAX_MESSAGE_BYTES, SERVICE, InferenceServer, serve
 from services.settings import InferenceSettings
 from services.telemetry import Metrics
 
@@ -70,10 +72,11 @@ class World:
         self.entered = asyncio.Event()
         self.batches: list[int] = []
         loop = asyncio.get_running_loop()
-        batcher = Batcher(self._predict, InferenceSettings(**settings), self.metrics, loop)
-        self.server = InferenceServer(self.engine, batcher, self.metrics, loop)
+        batcher = Batcher(self.predict, InferenceSettings(**settings), self.metrics, loop)
+        self.reviewer = Reviewer(self.engine, batcher, self.metrics, loop)
+        self.server = InferenceServer(self.reviewer)
 
-    async def _predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
+    async def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
         self.batches.append(len(chunks))
         self.entered.set()
         await self.gate.wait()
@@ -207,7 +210,7 @@ async def test_malformed_hunks_are_refused_on_the_wire(stub: InferenceServiceStu
 )
 def test_a_malformed_hunk_names_its_field(hunk: pb.Hunk, message: str) -> None:
     with pytest.raises(Malformed) as caught:
-        request_hunks(pb.ReviewChunksRequest(hunks=[hunk]))
+        numbered([hunk])
     assert message in str(caught.value)
 
 
@@ -280,7 +283,7 @@ async def test_calls_in_progress_finish_after_the_server_is_told_to_stop(world: 
 
 async def test_a_taken_port_is_an_error(world: World) -> None:
     async with serve(world.server, "127.0.0.1:0") as port:
-        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(ConfigError, match=f"cannot listen on 127.0.0.1:{port}"):
             async with serve(world.server, f"127.0.0.1:{port}"):
                 pass
 

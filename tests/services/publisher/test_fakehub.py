@@ -23,6 +23,7 @@ from services.settings import ClaimsSettings, ExtractorSettings, GitHubSettings,
 from services.stream.types import Record
 from services.telemetry import Metrics
 from tests.sentinelctl.fakehub.conftest import Workshop, lines, new_workshop
+from tests.services.extractor.fakes import FakeProducer
 
 BEFORE: Mapping[str | bytes, bytes | None] = {
     "no_newline.py": b"one\ntwo",
@@ -64,7 +65,13 @@ class Remarks:
         self.texts: dict[tuple[str, int], str] = {}
 
     async def review(
-        self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
+        self,
+        repository_id: int,
+        commit_sha: str,
+        hunks: Sequence[Hunk],
+        metadata: Mapping[str, str],
+        *,
+        within_s: float,
     ) -> Reviewed:
         added = [(hunk.path, line) for hunk in hunks for line in hunk.lines if line.kind == "add"]
         self.texts |= {(path, line.new or 0): line.text for path, line in added}
@@ -103,7 +110,7 @@ async def test_every_odd_change_is_reviewed_on_its_lines_or_counted(shop: Worksh
     claims = SqliteClaims(tmp_path / "claims.sqlite", clock=lambda: 0.0)
     wanted = GitHubSettings.model_validate({"api_url": hub.base_url, "token": "any"})
     async with GitHub(wanted, metrics, transport=httpx2.ASGITransport(create_app(hub))) as github:
-        extractor = Extractor(github, remarks, ExtractorSettings(), metrics)
+        extractor = Extractor(github, remarks, FakeProducer(), ExtractorSettings(), metrics, max_record_bytes=900_000)
         (ready,) = await extractor.handle(Record(Topic.PUSH_EVENTS, 0, 0, b"", event.SerializeToString(), {}, 0))
         publisher = Publisher(
             github, claims, metrics, settings=PublisherSettings(max_comments=50), claims_settings=ClaimsSettings()

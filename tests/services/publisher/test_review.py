@@ -225,6 +225,11 @@ def test_a_body_stays_within_githubs_limit_and_says_what_it_leaves_out():
     assert body.endswith(marker(review_key(pull())))
 
 
+def test_findings_that_the_record_had_no_room_for_are_counted_as_not_shown() -> None:
+    posting = compose(pull(finding(), findings_cut=3), PublisherSettings(), "k", is_anchored=True)
+    assert "\n\n3 more not shown: " in posting.body
+
+
 @given(
     st.lists(
         st.builds(

@@ -306,6 +306,7 @@ async def test_a_consumer_halts_when_everything_fails(bench: Bench) -> None:
     runner, _ = bench.start(refuse, limits=Limits(halt_after=10))
     await until(lambda: bench.metric("sentinel_consumer_halted") == 1)
     assert not runner.is_ready()
+    assert not runner.is_working()
     await bench.append("later")
     await bench.stop()
     assert len(await bench.letters()) == 10
@@ -472,6 +473,7 @@ async def test_a_lost_log_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     runner, _ = bench.start(nothing, consumer=consumer)
     await until(lambda: bench.metric("sentinel_bus_errors_total", topic="topic", operation="poll") == 1)
     assert not runner.is_ready()
+    assert runner.is_working(), "what does not need the log goes on"
     broken.parent.unlink()
     await until(lambda: bench.sleeps(0.2))
     bench.clock.advance(0.2)
