@@ -38,6 +38,7 @@ from services.settings import ClaimsSettings, ExtractorSettings, GitHubSettings,
 from services.stream.types import NewRecord, Record
 from services.telemetry import Metrics
 from tests.sentinelctl.fakehub.conftest import Workshop, lines, new_workshop
+from tests.services.extractor.fakes import FakeProducer
 
 NOW = 1_800_000_000.0
 OLD_S = 60.0
@@ -62,7 +63,13 @@ class Reviewer:
     """Finds a bug on each added line."""
 
     async def review(
-        self, repository_id: int, commit_sha: str, hunks: Sequence[Hunk], metadata: Mapping[str, str]
+        self,
+        repository_id: int,
+        commit_sha: str,
+        hunks: Sequence[Hunk],
+        metadata: Mapping[str, str],
+        *,
+        within_s: float,
     ) -> Reviewed:
         findings = [
             Finding(
@@ -113,8 +120,10 @@ class Day:
         handler = Extractor(
             self.github,
             Reviewer(),
+            FakeProducer(),
             ExtractorSettings(),
             self.metrics,
+            max_record_bytes=2**20,
             wall_ns=lambda: int(self.clock() * 10**9),
             clock=self.clock,
         )

@@ -3,6 +3,7 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from sentinel.v1.events_pb2 import Coverage, Event, PullRequestEvent, PushEvent, Repository, ReviewReady
 from sentinel.v1.inference_pb2 import Finding, Model
 
@@ -254,9 +255,9 @@ def test_whatever_findings_say_the_body_has_one_marker_our_tags_and_no_mention(f
     assert posting.body.count("<!--") == 1
     assert posting.body.endswith(marker(review_key(ready)))
     for body in (posting.body, *(comment.body for comment in posting.comments)):
-        outside_code = re.sub(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", "", body, flags=re.DOTALL)
-        tags = set(re.findall(r"<[^>]*>", outside_code))
-        assert tags <= {
+        tokens = [child for token in MarkdownIt().parse(body) for child in (token, *(token.children or ()))]
+        html = "".join(token.content for token in tokens if token.type in ("html_block", "html_inline"))
+        assert set(re.findall(r"<[^>]*>", html)) <= {
             "<sub>",
             "</sub>",
             "<details>",
@@ -265,6 +266,7 @@ def test_whatever_findings_say_the_body_has_one_marker_our_tags_and_no_mention(f
             "</summary>",
             marker(review_key(ready)),
         }
+        outside_code = "".join(token.content for token in tokens if token.type in ("html_block", "html_inline", "text"))
         assert not re.search(r"@\w", outside_code)
 
 
