@@ -116,7 +116,7 @@ class Connection:
                 elif not job.done.cancelled():
                     self._perform(job)
             if watch and (watch.changed.done() or self._has_changed(watch.version)):
-                _settle(watch.changed, None, None)
+                settle(watch.changed, None, None)
                 watch = None
         self._drop()
 
@@ -127,11 +127,11 @@ class Connection:
             self._drop()
             refusal = BusUnavailable(_explain(self._path, exc))
             refusal.__cause__ = exc
-            _settle(job.done, None, refusal)
+            settle(job.done, None, refusal)
         except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, who gets it
-            _settle(job.done, None, exc)
+            settle(job.done, None, exc)
         else:
-            _settle(job.done, result, None)
+            settle(job.done, result, None)
 
     def _has_changed(self, version: int) -> bool:
         try:
@@ -206,8 +206,10 @@ def _explain(path: Path, exc: Exception) -> str:
     return f"the log at {path} failed: {exc}{f' ({name})' if name else ''}; {remedy}"
 
 
-def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
-    def settle() -> None:
+def settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    """From any thread: the error where there is one, else the result."""
+
+    def set_it() -> None:
         if future.done():
             return
         if error is None:
@@ -216,4 +218,4 @@ def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException 
             future.set_exception(error)
 
     with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-        future.get_loop().call_soon_threadsafe(settle)
+        future.get_loop().call_soon_threadsafe(set_it)

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
 from services.stream.connection import Connection, data_version, transaction
-from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartition
+from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartition, check_sizes
 
 _EXPIRE_EVERY_S: Final = 60.0
 _EXPIRE_AT_ONCE: Final = 2000  # records dropped under one write lock: a few milliseconds
@@ -42,6 +42,7 @@ class SqliteProducer:
     def __init__(self, path: Path, settings: StreamSettings, *, now: Callable[[], float] = time.time) -> None:
         self._path = path
         self._retention_s = settings.retention_h * 3600
+        self._max_record_bytes = settings.max_record_bytes
         self._now = now
         self._db = Connection(path, synchronous="FULL")
         self._queue: list[tuple[Sequence[NewRecord], asyncio.Future[list[Appended]]]] = []
@@ -49,6 +50,7 @@ class SqliteProducer:
         self._expired_at = 0.0
 
     async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
+        check_sizes(records, self._max_record_bytes)
         if not records:
             return []
         done: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
