@@ -7,7 +7,7 @@ import sqlite3
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -19,6 +19,7 @@ from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartiti
 
 _EXPIRE_EVERY_S: Final = 60.0
 _EXPIRE_AT_ONCE: Final = 2000  # records dropped under one write lock: a few milliseconds
+_ROWS_AT_ONCE: Final = 64  # of one INSERT: sqlite3 keeps the last 128 statements prepared, one for each length
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -88,17 +89,21 @@ class SqliteProducer:
     def _write(self, batch: list[Sequence[NewRecord]], db: sqlite3.Connection) -> list[list[Appended] | BusUnavailable]:
         timestamp_ms = int(self._now() * 1000)
         answers: list[list[Appended] | BusUnavailable] = []
+        rows: list[tuple[Any, ...]] = []
         with transaction(db):
-            topics = _topics(db)
+            ends = _ends(db, {record.topic for records in batch for record in records})
             for records in batch:
-                if unknown := sorted({record.topic for record in records} - topics.keys()):
+                if unknown := sorted({record.topic for record in records} - ends.keys()):
                     answers.append(
                         BusUnavailable(
                             f"the log at {self._path} has no topic {', '.join(unknown)}; `sentinelctl up` creates it"
                         )
                     )
-                else:
-                    answers.append([_insert(db, record, topics[record.topic], timestamp_ms) for record in records])
+                    continue
+                appended = [_place(ends[record.topic], record) for record in records]
+                rows += [_row(record, at, timestamp_ms) for record, at in zip(records, appended, strict=True)]
+                answers.append(appended)
+            _insert(db, rows, ends)
         return answers
 
 
@@ -390,20 +395,50 @@ def _create(db: sqlite3.Connection, wanted: Mapping[str, int]) -> frozenset[str]
     return frozenset(created)
 
 
-def _insert(db: sqlite3.Connection, record: NewRecord, partitions: int, timestamp_ms: int) -> Appended:
-    partition = partition_of(record.key, partitions)
-    (offset,) = db.execute(
-        """UPDATE partitions SET next_offset = next_offset + 1 WHERE topic = ? AND partition = ?
-           RETURNING next_offset - 1""",
-        (record.topic, partition),
+# A statement gives up Python's lock, and while the event loop is busy takes up to a switch interval to get it back. So
+# an append has few statements, however many records it has.
+
+
+def _ends(db: sqlite3.Connection, topics: Collection[str]) -> dict[str, list[int]]:
+    """The next offset of each partition of those topics that exist."""
+    (found,) = db.execute(
+        """SELECT json_group_array(json_array(topic, partition, next_offset)) FROM partitions
+           WHERE topic IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(topics)),),
     ).fetchone()
+    ends: dict[str, list[int]] = {}
+    for topic, _, end in sorted(json.loads(found)):
+        ends.setdefault(topic, []).append(end)
+    return ends
+
+
+def _place(ends: list[int], record: NewRecord) -> Appended:
+    """Takes the next offset of the record's partition."""
+    partition = partition_of(record.key, len(ends))
+    offset = ends[partition]
+    ends[partition] += 1
+    return Appended(record.topic, partition, offset)
+
+
+def _row(record: NewRecord, at: Appended, timestamp_ms: int) -> tuple[Any, ...]:
     # latin-1 maps every byte to one character and back.
     headers = json.dumps({name: value.decode("latin-1") for name, value in record.headers.items()})
+    return (*at, record.key, record.value, headers, timestamp_ms)
+
+
+def _insert(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], ends: Mapping[str, Sequence[int]]) -> None:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        values = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part))
+        db.execute(f"INSERT INTO records VALUES {values}", [value for row in part for value in row])  # noqa: S608
+    touched = {(topic, partition): ends[topic][partition] for topic, partition, *_ in rows}
     db.execute(
-        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (record.topic, partition, offset, record.key, record.value, headers, timestamp_ms),
+        """INSERT INTO partitions
+           SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+           FROM json_each(?) WHERE true
+           ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset""",
+        (json.dumps([(*position, end) for position, end in touched.items()]),),
     )
-    return Appended(record.topic, partition, offset)
 
 
 def _read(db: sqlite3.Connection, position: TopicPartition, offset: int, max_records: int) -> list[Record]:

@@ -18,16 +18,17 @@ from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sentinel.v1.events_pb2 import Event
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.claims.base import Claims
 from services.codec import encode
 from services.contract import Header, Outcome, Topic
-from services.errors import BusUnavailable, ClaimsUnavailable
+from services.errors import BusUnavailable
 from services.stream.base import Producer
 from services.stream.types import NewRecord
 from services.telemetry import Metrics
 from services.webhook.event import BadPayload, Ignored, read_event
+from services.webhook.intake import Intake
 from services.webhook.signature import is_signed
 
 log = structlog.get_logger(__name__)
@@ -35,7 +36,8 @@ log = structlog.get_logger(__name__)
 # GitHub gives a delivery up after 10 s: each wait ends early enough to answer what went wrong.
 BODY_TIMEOUT_S: Final = 10.0
 APPEND_TIMEOUT_S: Final = 8.0
-CLAIMS_TIMEOUT_S: Final = 1.0
+
+PATH: Final = "/webhook"
 
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
@@ -80,7 +82,7 @@ class Gone(Exception):
 
 
 class Receiver:
-    """POST /webhook as a bare ASGI endpoint: FastAPI's request handling would cost more than the work itself.
+    """POST /webhook as a bare ASGI application: FastAPI's way to it would cost more than the work itself.
 
     secrets: the present one and, during a rotation, the one before. keep_s: how long a delivery id is remembered.
     """
@@ -98,12 +100,10 @@ class Receiver:
     ) -> None:
         if not secrets or not all(secrets):
             raise ValueError("the receiver needs at least one secret, and none of them empty")
-        self._producer = producer
-        self._claims = claims
+        self._intake = Intake(producer, claims, metrics, timeout_s=APPEND_TIMEOUT_S, keep_s=keep_s)
         self._metrics = metrics
         self._secrets = tuple(secrets)
         self._max_body_bytes = max_body_bytes
-        self._keep_s = keep_s
         self._now_ns = now_ns
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,8 +176,6 @@ class Receiver:
             return Answer(Status.INVALID, str(exc))
         if isinstance(event, Ignored):
             return Answer(Status.IGNORED, event.reason)
-        if await self._was_appended(delivery_id):
-            return Answer(Status.DUPLICATE, "delivery_already_appended")
         return await self._append(event, traceparent(headers.get(b"traceparent", b"")))
 
     async def _append(self, event: Event, trace: bytes) -> Answer:
@@ -189,50 +187,43 @@ class Receiver:
             {Header.TRACEPARENT: trace, Header.DELIVERY_ID: delivery_id.encode()},
         )
         try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
-                (appended,) = await self._producer.append([record])
+            appended = await self._intake.take(delivery_id, record)
         except (BusUnavailable, TimeoutError) as exc:
-            self._metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append").inc()
             retry_after_s = exc.retry_after_s if isinstance(exc, BusUnavailable) else 1.0
-            log.error("delivery.not_appended", delivery_id=delivery_id, error=str(exc) or "no answer in time")
+            log.error("delivery.not_appended", delivery_id=delivery_id, error=str(exc))
             return Answer(
                 Status.UNAVAILABLE,
                 "the log does not take records; redeliver this delivery later",
                 {"retry-after": str(max(1, math.ceil(retry_after_s)))},
             )
+        if appended is None:
+            return Answer(Status.DUPLICATE, "delivery_already_appended")
         log.info(
             "delivery.received",
             delivery_id=delivery_id,
+            traceparent=trace.decode(),
             kind=event.WhichOneof("kind"),
             repo=event.repository.full_name,
             partition=appended.partition,
             offset=appended.offset,
         )
-        await self._remember(delivery_id)
         return Answer(Status.ACCEPTED)
 
-    async def _was_appended(self, delivery_id: str) -> bool:
-        """Without the claims the answer is no: the review's own key still prevents a second one."""
-        try:
-            async with asyncio.timeout(CLAIMS_TIMEOUT_S):
-                return await self._claims.get(f"delivery:{delivery_id}") is not None
-        except (ClaimsUnavailable, TimeoutError) as exc:
-            log.warning("claims.unavailable", delivery_id=delivery_id, operation="get", error=str(exc))
-            return False
 
-    async def _remember(self, delivery_id: str) -> None:
-        """Only after the append, or a redelivery after our failure would be swallowed."""
-        try:
-            async with asyncio.timeout(CLAIMS_TIMEOUT_S):
-                await self._claims.put(f"delivery:{delivery_id}", b"1", keep_s=self._keep_s)
-        except (ClaimsUnavailable, TimeoutError) as exc:
-            log.warning("claims.unavailable", delivery_id=delivery_id, operation="put", error=str(exc))
-
-
-def create_app(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> FastAPI:
+def create_app(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> ASGIApp:
     """`is_ready`: whether the log takes records now."""
+    others = _others(receiver, metrics, is_ready)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_delivery = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH
+        await (receiver if is_delivery else others)(scope, receive, send)
+
+    return app
+
+
+def _others(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> FastAPI:
     app = FastAPI(title="Sentinel webhook receiver", openapi_url=None, redirect_slashes=False)
-    app.router.routes.append(Route("/webhook", receiver, methods=["POST"]))
+    app.router.routes.append(Route(PATH, receiver, methods=["POST"]))  # says 405 to every other method
 
     @app.get("/health")
     async def health() -> Response:

@@ -166,3 +166,38 @@ async def test_a_partition_that_was_lost_and_came_back_is_first_reported_as_lost
     assert [record.value for record in await silent.poll(max_records=9, timeout_s=60)] == [b"2"]
     for one in (silent, producer, admin):
         await one.close()
+
+
+async def test_a_group_larger_than_one_statement_keeps_the_order_of_each_partition(tmp_path: Path) -> None:
+    """Statements hold 64 rows: groups around and above that, over several partitions and topics."""
+    admin, producer = SqliteAdmin(tmp_path / "log", SETTINGS), SqliteProducer(tmp_path / "log", SETTINGS)
+    await admin.create_topics({"one": 3, "two": 12})
+    sent: dict[TopicPartition, list[bytes]] = {}
+    number = itertools.count()
+    for size in (1, 63, 64, 65, 200):
+        keys = [str(next(number)) for _ in range(size)]
+        records = [NewRecord("one" if int(key) % 2 else "two", key.encode(), f"v{key}".encode()) for key in keys]
+        for record, at in zip(records, await producer.append(records), strict=True):
+            seen = sent.setdefault(TopicPartition(at.topic, at.partition), [])
+            assert at.offset == len(seen), "offsets are dense"
+            seen.append(record.value)
+    assert len(sent) == 15
+    for position, values in sent.items():
+        assert [record.value for record in await admin.read(position, 0, 1000)] == values
+    await producer.close()
+    await admin.close()
+
+
+async def test_in_one_commit_an_unknown_topic_fails_its_own_append_and_no_other(tmp_path: Path) -> None:
+    admin, producer = SqliteAdmin(tmp_path / "log", SETTINGS), SqliteProducer(tmp_path / "log", SETTINGS)
+    await admin.create_topics({"known": 1})
+    both = [NewRecord("known", b"", b"never"), NewRecord("unknown", b"", b"never")]
+    appends = [producer.append([NewRecord("known", b"", b"0")]), producer.append(both)]
+    appends += [producer.append([NewRecord("known", b"", b"1")])]
+    first, failed, last = await asyncio.gather(*appends, return_exceptions=True)
+    assert (first, last) == ([("known", 0, 0)], [("known", 0, 1)])
+    assert isinstance(failed, BusUnavailable)
+    assert "no topic unknown" in str(failed)
+    assert [record.value for record in await admin.read(TopicPartition("known", 0), 0, 9)] == [b"0", b"1"]
+    await producer.close()
+    await admin.close()
