@@ -167,6 +167,8 @@ class Connection:
                     raise
                 time.sleep(0.01)
         db.execute(f"PRAGMA synchronous = {self._synchronous}")
+        # Pages, 16 MB: the commit that copies them into the main file takes many times as long as any other.
+        db.execute("PRAGMA wal_autocheckpoint = 4000")
         db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync leaves data in the drive's cache; elsewhere no effect
         if _format(db) != _FORMAT:
             with transaction(db):

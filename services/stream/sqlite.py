@@ -7,10 +7,14 @@ import sqlite3
 import time
 import uuid
 import zlib
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
@@ -34,6 +38,13 @@ def quotas(owned: Mapping[str, int], partitions: int) -> dict[str, int]:
     return {member: each + (rank < odd) for rank, member in enumerate(ranked)}
 
 
+@dataclass(slots=True, eq=False)
+class _Append:
+    records: Sequence[NewRecord]
+    is_withdrawn: bool = False
+    answer: list[Appended] | Exception | None = None
+
+
 class SqliteProducer:
     """Group commit: everything appended while one commit runs goes into the next one together.
 
@@ -46,65 +57,75 @@ class SqliteProducer:
         self._max_record_bytes = settings.max_record_bytes
         self._now = now
         self._db = Connection(path, synchronous="FULL")
-        self._queue: list[tuple[Sequence[NewRecord], asyncio.Future[list[Appended]]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._waiting: deque[_Append] = deque()
+        self._expiry: asyncio.Task[None] | None = None
         self._expired_at = 0.0
 
     async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
         check_sizes(records, self._max_record_bytes)
         if not records:
             return []
-        done: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self._queue.append((tuple(records), done))
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush(), name="log-flush")
-        return await done
+        append = _Append(tuple(records))
+        self._waiting.append(append)
+        try:
+            appended = await self._db.run(partial(self._commit, append))
+        finally:
+            append.is_withdrawn = True
+        if self._expiry is None and self._is_expiry_due():
+            self._expiry = asyncio.create_task(self._expire(), name="log-expiry")
+        return appended
 
     async def close(self) -> None:
-        if self._flusher is not None:
-            await self._flusher
+        if self._expiry is not None:
+            await self._expiry
         await self._db.close()
 
-    async def _flush(self) -> None:
-        while self._queue:
-            batch = [(records, done) for records, done in self._queue if not done.cancelled()]
-            self._queue.clear()
-            try:
-                answers = await self._db.run(partial(self._write, [records for records, _ in batch]))
-            except BusUnavailable as exc:
-                answers = [exc] * len(batch)
-            for (_, done), answer in zip(batch, answers, strict=True):
-                if done.done():
-                    continue
-                if isinstance(answer, BusUnavailable):
-                    done.set_exception(answer)
-                else:
-                    done.set_result(answer)
-            if self._now() - self._expired_at >= _EXPIRE_EVERY_S:
-                with contextlib.suppress(BusUnavailable):
-                    dropped = await self._db.run(partial(_expire, before_s=self._now() - self._retention_s))
-                    if dropped < _EXPIRE_AT_ONCE:
-                        self._expired_at = self._now()
+    def _is_expiry_due(self) -> bool:
+        return self._now() - self._expired_at >= _EXPIRE_EVERY_S
 
-    def _write(self, batch: list[Sequence[NewRecord]], db: sqlite3.Connection) -> list[list[Appended] | BusUnavailable]:
+    async def _expire(self) -> None:
+        with contextlib.suppress(BusUnavailable):  # the next append meets it, and tries again
+            while self._is_expiry_due():
+                now = self._now()
+                if await self._db.run(partial(_expire, before_s=now - self._retention_s)) < _EXPIRE_AT_ONCE:
+                    self._expired_at = now
+        self._expiry = None
+
+    def _commit(self, asked: _Append, db: sqlite3.Connection) -> list[Appended]:
+        """What was asked for, and with it all else that waits; an earlier call may have done it."""
+        if asked.answer is None:
+            group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                self._write([one for one in group if not one.is_withdrawn], db)
+            except Exception as exc:
+                for one in group:
+                    one.answer = exc
+                raise
+        if isinstance(asked.answer, Exception):
+            raise asked.answer
+        assert asked.answer is not None
+        return asked.answer
+
+    def _write(self, group: list[_Append], db: sqlite3.Connection) -> None:
         timestamp_ms = int(self._now() * 1000)
-        answers: list[list[Appended] | BusUnavailable] = []
         rows: list[tuple[Any, ...]] = []
+        answers: list[list[Appended] | Exception] = []
         with transaction(db):
-            ends = _ends(db, {record.topic for records in batch for record in records})
-            for records in batch:
-                if unknown := sorted({record.topic for record in records} - ends.keys()):
+            ends = _ends(db, {record.topic for one in group for record in one.records})
+            for one in group:
+                if unknown := sorted({record.topic for record in one.records} - ends.keys()):
                     answers.append(
                         BusUnavailable(
                             f"the log at {self._path} has no topic {', '.join(unknown)}; `sentinelctl up` creates it"
                         )
                     )
                     continue
-                appended = [_place(ends[record.topic], record) for record in records]
-                rows += [_row(record, at, timestamp_ms) for record, at in zip(records, appended, strict=True)]
+                appended = [_place(ends[record.topic], record) for record in one.records]
+                rows += [_row(record, at, timestamp_ms) for record, at in zip(one.records, appended, strict=True)]
                 answers.append(appended)
             _insert(db, rows, ends)
-        return answers
+        for one, answer in zip(group, answers, strict=True):
+            one.answer = answer
 
 
 class _Held(NamedTuple):
@@ -422,7 +443,7 @@ def _place(ends: list[int], record: NewRecord) -> Appended:
 
 def _row(record: NewRecord, at: Appended, timestamp_ms: int) -> tuple[Any, ...]:
     # latin-1 maps every byte to one character and back.
-    headers = json.dumps({name: value.decode("latin-1") for name, value in record.headers.items()})
+    headers = msgspec.json.encode({name: value.decode("latin-1") for name, value in record.headers.items()}).decode()
     return (*at, record.key, record.value, headers, timestamp_ms)
 
 

@@ -1,9 +1,9 @@
-"""Deliveries into the log, in groups: while one group is on its way to the disk, the next one gathers."""
+"""Deliveries into the log, in groups: while one is looked up, appended and remembered, the next one gathers."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -12,22 +12,34 @@ from services.contract import Topic
 from services.errors import BusUnavailable, ClaimsUnavailable
 from services.stream.base import Producer
 from services.stream.types import Appended, NewRecord
-from services.telemetry import Metrics
+from services.telemetry import Metrics, log_each
 
 log = structlog.get_logger(__name__)
 
 CLAIMS_TIMEOUT_S: Final = 1.0
+# Turns of the event loop without a new delivery after which a group is closed. An idle loop turns in microseconds;
+# under load the answers to one group bring the next deliveries of the same senders, and those belong together.
+_QUIET_TURNS: Final = 8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Delivery:
+    """since: when it came, on the loop's clock. at: where the log has it, once it does."""
+
     id: str
     record: NewRecord
+    said: Mapping[str, Any]
+    since: float
     done: "asyncio.Future[Appended | None]"
+    at: Appended | None = None
+
+    @property
+    def key(self) -> str:
+        return f"delivery:{self.id}"
 
 
 class Intake:
-    """timeout_s: longest wait of a delivery. keep_s: how long its id is remembered."""
+    """timeout_s: longest wait of a delivery for the log. keep_s: how long its id is remembered."""
 
     def __init__(
         self, producer: Producer, claims: Claims, metrics: Metrics, *, timeout_s: float, keep_s: float
@@ -37,83 +49,102 @@ class Intake:
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._keep_s = keep_s
+        self._under_way: dict[str, _Delivery] = {}
         self._waiting: list[_Delivery] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def take(self, delivery_id: str, record: NewRecord) -> Appended | None:
-        """Where the log has it, durably; None when it has had it already.
+    async def take(self, delivery_id: str, record: NewRecord, **said: Any) -> Appended | None:
+        """Where the log has it, durably; None when it has had it already. `said`: for its line in our own log.
 
         Raises BusUnavailable, and TimeoutError; the log may have it all the same then.
         """
+        if first := self._under_way.get(delivery_id):
+            await asyncio.shield(first.done)
+            return None
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Appended | None] = loop.create_future()
-        self._waiting.append(_Delivery(delivery_id, record, done))
+        delivery = _Delivery(delivery_id, record, said, loop.time(), loop.create_future())
+        self._under_way[delivery_id] = delivery
+        self._waiting.append(delivery)
         if self._worker is None:
             self._worker = loop.create_task(self._work(), name="intake")
-        timer = loop.call_later(self._timeout_s, _expire, done)
-        try:
-            return await done
-        finally:
-            timer.cancel()
+        return await delivery.done
 
     async def _work(self) -> None:
         try:
             while self._waiting:
-                group = [one for one in self._waiting if not one.done.done()]
-                self._waiting.clear()
+                await self._gather()
+                group, self._waiting = self._waiting, []
                 try:
-                    await self._append(group)
+                    await self._handle(group)
                 except Exception as exc:  # noqa: BLE001 - it belongs to those who wait
-                    for one in group:
-                        if not one.done.done():
-                            one.done.set_exception(exc)
+                    self._settle(group, exc)
+                else:
+                    self._settle(group)
         finally:
             self._worker = None
 
-    async def _append(self, group: Sequence[_Delivery]) -> None:
-        """Of a delivery that stands in the group twice, the first counts."""
-        known = await self._known(list({one.id for one in group}))
-        new: dict[str, _Delivery] = {}
-        for one in group:
-            if one.id not in known:
-                new.setdefault(one.id, one)
-        offsets: dict[_Delivery, Appended] = {}
-        if new:
-            try:
-                async with asyncio.timeout(self._timeout_s):
-                    appended = await self._producer.append([one.record for one in new.values()])
-            except (BusUnavailable, TimeoutError):
-                self._metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append").inc()
-                raise
-            offsets = dict(zip(new.values(), appended, strict=True))
-            await self._remember(list(new))
-        for one in group:
-            if not one.done.done():
-                one.done.set_result(offsets.get(one))
+    async def _gather(self) -> None:
+        size = quiet = 0
+        while quiet < _QUIET_TURNS:
+            quiet = quiet + 1 if size == len(self._waiting) else 0
+            size = len(self._waiting)
+            await asyncio.sleep(0)
 
-    async def _known(self, ids: Sequence[str]) -> set[str]:
-        """Those appended before. Without the claims none is: the review's own key still prevents a second one."""
+    async def _handle(self, group: list[_Delivery]) -> None:
+        new = await self._look_up(group)
+        if not new:
+            return
+        await self._append(new)
+        await asyncio.gather(self._remember(new), _tell(new))
+
+    async def _look_up(self, group: list[_Delivery]) -> list[_Delivery]:
+        """Those not appended before. Without the claims that is each: the review's own key prevents a second review."""
         try:
             async with asyncio.timeout(CLAIMS_TIMEOUT_S):
-                values = await self._claims.get_many([_key(each) for each in ids])
+                known = await self._claims.get_many([one.key for one in group])
         except (ClaimsUnavailable, TimeoutError) as exc:
-            log.warning("claims.unavailable", delivery_ids=list(ids), operation="get", error=str(exc))
-            return set()
-        return {each for each, value in zip(ids, values, strict=True) if value is not None}
+            _warn("get", group, exc)
+            return group
+        return [one for one, value in zip(group, known, strict=True) if value is None]
 
-    async def _remember(self, ids: Sequence[str]) -> None:
+    async def _append(self, group: list[_Delivery]) -> None:
+        try:
+            async with asyncio.timeout_at(group[0].since + self._timeout_s):
+                positions = await self._producer.append([one.record for one in group])
+        except (BusUnavailable, TimeoutError):
+            self._metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append").inc()
+            raise
+        for one, at in zip(group, positions, strict=True):
+            one.at = at
+
+    async def _remember(self, group: list[_Delivery]) -> None:
         """Only after the append, or a redelivery after our failure would be swallowed."""
         try:
             async with asyncio.timeout(CLAIMS_TIMEOUT_S):
-                await self._claims.put_many({_key(each): b"1" for each in ids}, keep_s=self._keep_s)
+                await self._claims.put_many({one.key: b"1" for one in group}, keep_s=self._keep_s)
         except (ClaimsUnavailable, TimeoutError) as exc:
-            log.warning("claims.unavailable", delivery_ids=list(ids), operation="put", error=str(exc))
+            _warn("put", group, exc)
+
+    def _settle(self, group: Iterable[_Delivery], exc: Exception | None = None) -> None:
+        for one in group:
+            del self._under_way[one.id]
+            if one.done.done():
+                continue
+            if exc is None:
+                one.done.set_result(one.at)
+            else:
+                one.done.set_exception(exc)
 
 
-def _key(delivery_id: str) -> str:
-    return f"delivery:{delivery_id}"
+async def _tell(group: list[_Delivery]) -> None:
+    """A coroutine, so that the lines are written while the claims are."""
+    positions = ((one, one.at) for one in group if one.at is not None)
+    log_each(
+        "delivery.received",
+        ({"delivery_id": one.id, **one.said, "partition": at.partition, "offset": at.offset} for one, at in positions),
+    )
 
 
-def _expire(done: "asyncio.Future[Appended | None]") -> None:
-    if not done.done():
-        done.set_exception(TimeoutError("no answer in time"))
+def _warn(operation: str, group: list[_Delivery], exc: Exception) -> None:
+    ids = [one.id for one in group]
+    log.warning("claims.unavailable", operation=operation, delivery_ids=ids, error=str(exc))

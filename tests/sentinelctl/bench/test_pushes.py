@@ -2,11 +2,13 @@ import hashlib
 import hmac
 import json
 
-from sentinelctl.bench.pushes import signed_pushes
+import pytest
+
+from sentinelctl.bench.pushes import BODY_BYTES, LEAST_BODY_BYTES, signed_pushes
 
 
 def test_each_request_is_whole_signed_and_of_its_own_repository() -> None:
-    requests = signed_pushes("s3cret", 5)
+    requests = signed_pushes("s3cret", 1600)
     repositories = set()
     for request in requests:
         head, _, body = request.raw("d-1").partition(b"\r\n\r\n")
@@ -18,8 +20,9 @@ def test_each_request_is_whole_signed_and_of_its_own_repository() -> None:
         signature = hmac.new(b"s3cret", body, hashlib.sha256).hexdigest()
         assert headers["x-hub-signature-256"] == f"sha256={signature}"
         repositories.add(json.loads(body)["repository"]["id"])
-    assert len(repositories) == 5
+    assert len(repositories) == len(requests)
 
 
-def test_a_body_is_as_large_as_the_ceilings_were_measured_with() -> None:
-    assert {len(request.tail) // 100 for request in signed_pushes("s3cret")} == {16}
+@pytest.mark.parametrize("size", [LEAST_BODY_BYTES, 1600, BODY_BYTES, 100_000])
+def test_a_body_has_the_size_that_was_asked_for(size: int) -> None:
+    assert {len(request.tail.removeprefix("\r\n\r\n")) for request in signed_pushes("s3cret", size)} == {size}

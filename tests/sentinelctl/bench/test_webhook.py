@@ -14,7 +14,7 @@ SLOWER = replace(GOOD, answered=600)
 
 
 def result(ours: Load, control: Load = SLOWER, *, records: int = 10_000) -> Result:
-    return Result("wrk", 50, "sqlite", 1.5, [Pair(ours, control)] * 3, warm_up=100, records=records)
+    return Result("wrk", 50, 7000, "sqlite", 1.5, [Pair(ours, control)] * 3, warm_up=100, records=records)
 
 
 def test_a_good_result_has_no_fault() -> None:
@@ -39,7 +39,7 @@ def test_each_fault_is_named_with_what_was_seen(ours: Load, records: int, fault:
 
 def test_one_slow_pair_of_three_is_shown_and_does_not_decide() -> None:
     slow = Pair(replace(GOOD, answered=300, p99_ms=80.0), SLOWER)
-    seen = Result("wrk", 50, "sqlite", 1.5, [Pair(GOOD, SLOWER), slow, Pair(GOOD, SLOWER)], records=10_000)
+    seen = Result("wrk", 50, 7000, "sqlite", 1.5, [Pair(GOOD, SLOWER), slow, Pair(GOOD, SLOWER)], records=10_000)
     assert seen.faults() == []
     assert seen.document()["ratio"] == {"median": 1.5, "min": 0.5, "max": 1.5}
 
