@@ -5,8 +5,12 @@ import hmac
 import json
 from typing import Final, NamedTuple
 
-_BODY_BYTES: Final = 1600
+BODY_BYTES: Final = 7000
+"""GitHub's own examples of a push with one commit have 6.5 to 7.7 KB, most of it addresses."""
+LEAST_BODY_BYTES: Final = 1200
+
 _REPOSITORIES: Final = 64  # so that every partition of the log gets some
+_LINKS: Final = 45  # addresses in GitHub's repository object
 
 
 class Request(NamedTuple):
@@ -19,9 +23,9 @@ class Request(NamedTuple):
         return f"{self.head}{delivery_id}{self.tail}".encode()
 
 
-def signed_pushes(secret: str, count: int = _REPOSITORIES) -> list[Request]:
-    """One push to each of `count` repositories, about 1.6 KB each."""
-    return [_request(_body(number), secret) for number in range(1, count + 1)]
+def signed_pushes(secret: str, body_bytes: int = BODY_BYTES) -> list[Request]:
+    """One push to each of some repositories; bodies have exactly `body_bytes`."""
+    return [_request(_body(number, body_bytes), secret) for number in range(1, _REPOSITORIES + 1)]
 
 
 def _request(body: str, secret: str) -> Request:
@@ -34,42 +38,31 @@ def _request(body: str, secret: str) -> Request:
     return Request(head, f"\r\n\r\n{body}")
 
 
-def _body(number: int) -> str:
+def _body(number: int, size: int) -> str:
     """ASCII, so that its characters are its bytes."""
     name, after = f"octocat/repository-{number}", hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
-    person = {"name": "octocat", "email": "octocat@users.noreply.example", "username": "octocat"}
-    commit = {
-        "id": after,
-        "tree_id": after[::-1],
-        "distinct": True,
-        "message": "",
-        "timestamp": "2026-11-24T12:00:00Z",
-        "url": f"https://github.example/{name}/commit/{after}",
-        "author": person,
-        "committer": person,
-        "added": [],
-        "removed": [],
-        "modified": ["README.md", "src/main.py"],
-    }
+    url = f"https://api.github.example/repos/{name}"
+    repository = {"id": number, "full_name": name, "private": True, "default_branch": "main"}
+    commit = {"id": after, "message": "", "author": {"name": "octocat"}, "added": [], "modified": ["src/main.py"]}
     payload = {
         "ref": "refs/heads/main",
         "before": "a" * 40,
         "after": after,
+        "repository": repository,
+        "pusher": {"name": "octocat", "email": "octocat@users.noreply.example"},
+        "sender": {"login": "octocat", "id": 583231, "type": "User"},
         "created": False,
         "deleted": False,
         "forced": False,
-        "compare": f"https://github.example/{name}/compare/aaaaaaaaaaaa...{after[:12]}",
-        "repository": {
-            "id": number,
-            "name": f"repository-{number}",
-            "full_name": name,
-            "private": True,
-            "html_url": f"https://github.example/{name}",
-            "default_branch": "main",
-        },
-        "pusher": {"name": "octocat", "email": person["email"]},
-        "sender": {"login": "octocat", "id": 583231, "type": "User"},
         "commits": [commit],
     }
-    commit["message"] = "x" * max(0, _BODY_BYTES - len(json.dumps(payload)))
-    return json.dumps(payload)
+    links = {f"resource_{link:02}_url": f"{url}/resource_{link:02}{{/sha}}" for link in range(_LINKS)}
+    while links and len(_json(payload)) + 100 * len(links) > size:
+        links.popitem()
+    repository |= links
+    commit["message"] = "x" * (size - len(_json(payload)))
+    return _json(payload)
+
+
+def _json(payload: object) -> str:
+    return json.dumps(payload, separators=(",", ":"))

@@ -31,7 +31,7 @@ from services.stream import open_admin
 CONTROL: Final = "bare FastAPI handler that checks the HMAC, parses the body and stores nothing"
 MIN_RATIO: Final = 1.0
 MAX_P99_MS: Final = 50.0
-_CONTROL_MODULE: Final = "sentinelctl.bench.controls.bare_fastapi:app"
+_CONTROLS: Final = Path(__file__).parent / "controls"
 _WARM_UP_S: Final = 1.0
 _START_S: Final = 30.0
 _SYNCS: Final = 100
@@ -43,6 +43,7 @@ class Result:
 
     generator: str
     connections: int
+    body_bytes: int
     log: str
     fsync_ms: float
     pairs: list[Pair] = field(default_factory=list)
@@ -84,6 +85,7 @@ class Result:
             "version": 1,
             "generator": self.generator,
             "connections": self.connections,
+            "body_bytes": self.body_bytes,
             "log": self.log,
             "fsync_p50_ms": round(self.fsync_ms, 3),
             "cores": os.cpu_count(),
@@ -112,6 +114,7 @@ def measure(
     generator: Generator,
     *,
     connections: int,
+    body_bytes: int,
     seconds: float,
     pairs: int,
     tell: Callable[[Server, Load], None],
@@ -121,11 +124,11 @@ def measure(
     The receiver's log lies in a folder of its own beside the installation's, on the same disk, and is deleted.
     """
     secret = secrets.token_hex(32)
-    requests = signed_pushes(secret)
+    requests = signed_pushes(secret, body_bytes)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir=settings.state_dir) as folder:
         project = Project(_alone(settings, Path(folder), secret))
-        result = Result(generator.name, connections, settings.stream.kind, fsync_p50_ms(Path(folder)))
+        result = Result(generator.name, connections, body_bytes, settings.stream.kind, fsync_p50_ms(Path(folder)))
         with _receiver(project) as receiver, _control(secret) as control:
 
             def run(server: Server, run_s: float) -> Load:
@@ -206,9 +209,9 @@ def _receiver(project: Project) -> Iterator[Server]:
 def _control(secret: str) -> Iterator[Server]:
     port = free_ports({"http": "127.0.0.1"}, but=())["http"]
     words = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "off"]
-    words += ["--no-access-log", "--no-server-header", "--log-level", "warning"]
+    words += ["--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "warning"]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "uvicorn", _CONTROL_MODULE, *words],
+        [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(_CONTROLS), "bare_fastapi:app", *words],
         env={**os.environ, variable("webhook", "secret"): secret},
         stderr=subprocess.PIPE,
     )

@@ -78,6 +78,9 @@ def detour(
 def webhook(
     ctx: typer.Context,
     connections: Annotated[int, typer.Option(min=1, max=1000, help="Kept open, each with one request at a time.")] = 50,
+    body_bytes: Annotated[
+        int, typer.Option(min=1200, max=1_000_000, help="Size of a push; GitHub's with one commit have 6.5 to 7.7 KB.")
+    ] = 7000,
     seconds: Annotated[int, typer.Option(min=1, max=3600, help="Length of each run.")] = 5,
     pairs: Annotated[int, typer.Option(min=1, max=1000, help="Runs of the receiver and of the control, in turn.")] = 5,
     generator: Annotated[
@@ -102,7 +105,13 @@ def webhook(
         console.note(f"{server.name:<9} {load.rate:8,.0f}/s  p99 {load.p99_ms:6.1f} ms  errors {load.errors}")
 
     result = bench.measure(
-        ctx.obj.settings(), find(generator), connections=connections, seconds=seconds, pairs=pairs, tell=tell
+        ctx.obj.settings(),
+        find(generator),
+        connections=connections,
+        body_bytes=body_bytes,
+        seconds=seconds,
+        pairs=pairs,
+        tell=tell,
     )
     document, ratio = result.document(), result.ratio
     if console.is_json:
@@ -123,7 +132,7 @@ def webhook(
         console.note(
             f"control: {bench.CONTROL}\n"
             f"load: {result.generator}, at most {busiest:.0%} of its core; {connections} connections, "
-            f"medians of {pairs} runs of {seconds} s each\n"
+            f"pushes of {body_bytes:,} bytes, medians of {pairs} runs of {seconds} s each\n"
             f"both: {document['server']}; fsync p50 {result.fsync_ms:.2f} ms below the {result.log} log, "
             f"{document['cores']} cores"
         )
