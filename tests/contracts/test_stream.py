@@ -7,7 +7,6 @@ SENTINEL_TEST_KAFKA=HOST:PORT names. What the mock cannot do is marked at the te
 import asyncio
 import contextlib
 import json
-import os
 import re
 import signal
 import sys
@@ -30,10 +29,10 @@ from services.stream.runner import Runner
 from services.stream.types import NewRecord, Record, TopicPartition
 from services.telemetry import Metrics
 from tests.contracts.mock_broker import API_VERSION, MockBroker
+from tests.real_broker import BROKER, LEAST_LEASE_S, delete_topics
 
 PARTITIONS = 4
 TOPICS = {"topic": PARTITIONS, "reviews-dlq": PARTITIONS}
-LEAST_LEASE_S = 6  # of a Kafka broker that nobody configured
 MOCK_LEASE_S = 3  # a member that joins the mock after another left waits for all but a second of it
 ONE_MEMBER = "the mock ends a rebalance of two members before the second has joined: a race, so it is not run"
 
@@ -142,17 +141,7 @@ class Log:
         if self._broker is not None:
             self._broker.close()
         elif self.settings.kind == "kafka":
-            await asyncio.to_thread(_delete_topics, self.settings)
-
-
-def _delete_topics(settings: StreamSettings) -> None:
-    from kafka import KafkaAdminClient
-
-    client = KafkaAdminClient(bootstrap_servers=settings.bootstrap)
-    try:
-        client.delete_topics([name for name in client.list_topics() if name.startswith(settings.prefix)])
-    finally:
-        client.close()
+            await asyncio.to_thread(delete_topics, self.settings)
 
 
 MakeLog = Callable[..., Awaitable[Log]]
@@ -160,8 +149,7 @@ MakeLog = Callable[..., Awaitable[Log]]
 
 @pytest.fixture(params=["sqlite", "mock", "kafka"])
 async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
-    bus = os.environ.get("SENTINEL_TEST_KAFKA", "")
-    if request.param == "kafka" and not bus:
+    if request.param == "kafka" and not BROKER:
         pytest.skip("SENTINEL_TEST_KAFKA=HOST:PORT names no Kafka broker")
     if request.param == "mock" and (mark := request.node.get_closest_marker("mock_cannot")):
         request.applymarker(pytest.mark.xfail(reason=mark.args[0], strict=True, **mark.kwargs))
@@ -172,7 +160,7 @@ async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         broker = None
         if request.param != "sqlite":
             prefix = f"test-{uuid.uuid4().hex[:12]}-"
-            settings |= {"kind": "kafka", "bootstrap": bus, "prefix": prefix}
+            settings |= {"kind": "kafka", "bootstrap": BROKER, "prefix": prefix}
         if request.param == "kafka":
             settings["lease_s"] = max(settings["lease_s"], LEAST_LEASE_S)
         if request.param == "mock":

@@ -60,6 +60,8 @@ class Site:
 
     folder: Path
     hub_url: str
+    settings: dict[str, str] = field(default_factory=dict)
+    """Environment variables of its own."""
     said: list[str] = field(default_factory=list)
     """Everything any command printed."""
     seen: set[tuple[int, str]] = field(default_factory=set)
@@ -78,6 +80,7 @@ class Site:
             "SENTINEL_GITHUB_PACING": "off",
             "SENTINEL_GITHUB_TOKEN": TOKEN,
             "SENTINEL_WEBHOOK_SECRET": SECRET,
+            **self.settings,
         }
 
     def run(self, *words: str, **settings: str) -> Ran:
@@ -117,9 +120,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def site_in(folder: Path, hub_url: str) -> Iterator[Site]:
+def site_in(folder: Path, hub_url: str, **settings: str) -> Iterator[Site]:
     """Nothing of it runs afterwards; what had to be killed by hand is a failure."""
-    site = Site(folder, hub_url)
+    site = Site(folder, hub_url, settings)
     try:
         yield site
     finally:
