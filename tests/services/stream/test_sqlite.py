@@ -1,8 +1,14 @@
 import asyncio
+import contextlib
+import errno
 import itertools
+import os
 import random
+import shutil
 import sqlite3
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ from hypothesis import strategies as st
 
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
+from services.stream import connection
 from services.stream.sqlite import SqliteAdmin, SqliteConsumer, SqliteProducer, partition_of, quotas
 from services.stream.types import NewRecord, TopicPartition
 
@@ -166,3 +173,108 @@ async def test_a_partition_that_was_lost_and_came_back_is_first_reported_as_lost
     assert [record.value for record in await silent.poll(max_records=9, timeout_s=60)] == [b"2"]
     for one in (silent, producer, admin):
         await one.close()
+
+
+async def test_nobody_else_waits_while_an_append_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.sqlite"
+    is_asked, has_answered = threading.Event(), threading.Event()
+
+    def slow_disk(_: int) -> None:
+        is_asked.set()
+        has_answered.wait()
+
+    admin, accepting, redoing = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS), redoing_producer(path)
+    consumer = SqliteConsumer(path, SETTINGS, group="group", topic="topic")
+    await admin.create_topics({"topic": 1})
+    assert await consumer.poll(max_records=9, timeout_s=0) == []
+    monkeypatch.setattr(connection, "to_disk", slow_disk)
+    accepted = asyncio.create_task(accepting.append([NewRecord("topic", b"", b"accepted")]))
+    try:
+        await asyncio.to_thread(is_asked.wait)
+        await redoing.append([NewRecord("topic", b"", b"follows")])
+        seen = await consumer.poll(max_records=9, timeout_s=30)
+        assert [record.value for record in seen] == [b"accepted", b"follows"]
+        await consumer.commit({TopicPartition("topic", 0): 2})
+        assert [(lag.committed, lag.end) for lag in await admin.lag("group", "topic")] == [(2, 2)]
+        assert not accepted.done()
+    finally:
+        has_answered.set()
+    assert await accepted == [("topic", 0, 0)]
+    for opened in (consumer, accepting, redoing, admin):
+        await opened.close()
+
+
+async def test_an_append_is_answered_once_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.sqlite"
+    answers: list[OSError | None] = [None, OSError(errno.EIO, "Input/output error"), None]
+    on_disk: list[int] = []
+
+    def disk(_: int) -> None:
+        on_disk.append(count(copied(path, tmp_path / f"copy-{len(on_disk)}")))
+        if (fault := answers[len(on_disk) - 1]) is not None:
+            raise fault
+
+    admin, producer = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS)
+    await admin.create_topics({"topic": 1})
+    monkeypatch.setattr(connection, "to_disk", disk)
+    await producer.append([NewRecord("topic", b"", b"1"), NewRecord("topic", b"", b"2")])
+    assert on_disk == [2]
+    with pytest.raises(BusUnavailable, match=r"log\.sqlite failed: .*Input/output error"):
+        await producer.append([NewRecord("topic", b"", b"3")])
+    assert await producer.append([NewRecord("topic", b"", b"3")]) == [("topic", 0, 3)], "the one refused is there, too"
+    assert on_disk == [2, 3, 4]
+    await producer.close()
+    await admin.close()
+
+
+async def test_a_power_cut_that_takes_an_append_takes_the_commit_behind_it(tmp_path: Path) -> None:
+    """Of what no disk was asked to keep, a prefix is left: cut the write-ahead log everywhere, and look."""
+    path, events = tmp_path / "log.sqlite", 12
+    admin, accepting = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS)
+    await admin.create_topics({"events": 1, "topic": 1})
+    await accepting.append([NewRecord("events", b"", b"event") for _ in range(events)])
+    await accepting.close()
+    await admin.close()  # the last one: the file has everything, and the write-ahead log starts over
+    redoing, consumer = redoing_producer(path), SqliteConsumer(path, SETTINGS, group="group", topic="events")
+    assert await consumer.poll(max_records=1, timeout_s=30)
+    for end in range(1, events + 1):
+        await redoing.append([NewRecord("topic", b"", b"x" * 3000)])
+        await consumer.commit({TopicPartition("events", 0): end})
+    whole = {(end, end) for end in range(events + 1)}
+    assert set(after_cuts(path, tmp_path / "copy")) == whole | {(end, end - 1) for end in range(1, events + 1)}
+    await consumer.close()
+    await redoing.close()
+
+
+def redoing_producer(path: Path) -> SqliteProducer:
+    return SqliteProducer(path, SETTINGS, can_redo=True)
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """What another machine would find on this disk, were nothing held back in a cache."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in (path, Path(f"{path}-wal")):
+        shutil.copy(file, folder)
+    return folder / path.name
+
+
+def after_cuts(path: Path, folder: Path) -> Iterator[tuple[int, int]]:
+    """Records and committed offset, the write-ahead log cut at every 997th byte, which is several times a frame."""
+    wal = Path(f"{path}-wal").stat().st_size
+    for size in (*range(0, wal, 997), wal):
+        copy = copied(path, folder)
+        os.truncate(f"{copy}-wal", size)
+        yield count(copy), committed(copy)
+
+
+def count(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM records WHERE topic = 'topic'").fetchone()[0])
+
+
+def committed(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT coalesce(max(next_offset), 0) FROM offsets").fetchone()[0])
