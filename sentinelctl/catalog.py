@@ -101,10 +101,10 @@ def _resolved(settings: Settings, sections: tuple[str, ...]) -> dict[str, str]:
         ("stream", "path"): settings.stream_path,
         ("claims", "path"): settings.claims_path,
     }
-    if settings.claims.ca_file:
-        paths["claims", "ca_file"] = Path(settings.claims.ca_file).expanduser()
-    if settings.inference.weights:
-        paths["inference", "weights"] = Path(settings.inference.weights).expanduser()
+    tls = [("stream", key) for key in ("tls_ca_path", "tls_cert_path", "tls_key_path")]
+    for section, key in [("inference", "weights"), ("claims", "ca_file"), *tls]:
+        if name := getattr(getattr(settings, section), key):
+            paths[section, key] = Path(name).expanduser()
     return {variable(*key): str(path.absolute()) for key, path in paths.items() if key[0] in sections}
 
 

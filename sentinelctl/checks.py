@@ -1,5 +1,6 @@
 """What `doctor` looks at: each check is one function that says what it saw, and what to do when that is not enough."""
 
+import asyncio
 import importlib
 import os
 import platform
@@ -15,12 +16,13 @@ from typing import Final
 from sentinelctl.errors import PreflightError
 from sentinelctl.lifecycle import Project, check_claims, check_secrets
 from sentinelctl.runtime.process import port_fault
+from services.contract import Topic
 
 _LEAST_PYTHON: Final = (3, 11)
 _LEAST_FREE_BYTES: Final = 512 * 1024 * 1024
 _LIBRARIES: Final = (
-    "fastapi", "google.protobuf", "grpc", "httpx2", "jwt", "numpy", "onnxruntime", "prometheus_client", "pydantic",
-    "redis", "sentencepiece", "stamina", "structlog", "uvicorn",
+    "crc32c", "fastapi", "google.protobuf", "grpc", "httpx2", "jwt", "kafka", "numpy", "onnxruntime",
+    "prometheus_client", "pydantic", "redis", "sentencepiece", "stamina", "structlog", "uvicorn",
 )  # fmt: skip
 _GIB: Final = 1024**3
 
@@ -40,9 +42,11 @@ class Check:
 
 
 def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
-    """One after the other, so that each shows as it is done. Only the online ones ask GitHub."""
+    """One after the other, each shown as it is done. Only the online ones, Kafka and Redis leave this machine."""
     for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _claims, _secret, _access):
         yield check(project)
+    if project.settings.stream.kind == "kafka":
+        yield asyncio.run(_kafka(project))
     if is_online:
         yield _github(project)
 
@@ -147,6 +151,23 @@ def _set_check(name: str, project: Project, service: str, seen: str) -> Check:
     except PreflightError as exc:
         return Check(name, Verdict.FAILED, exc.message, exc.remedy)
     return Check(name, Verdict.OK, seen)
+
+
+async def _kafka(project: Project) -> Check:
+    from services.errors import BusUnavailable
+    from services.stream import open_admin
+
+    stream = project.settings.stream
+    admin = open_admin(stream, project.settings.stream_path)
+    try:
+        there = await admin.topics()
+    except BusUnavailable as exc:
+        return Check("kafka", Verdict.FAILED, str(exc))
+    finally:
+        await admin.close()
+    ours = sum(topic in there for topic in Topic)
+    seen = f"{stream.bootstrap} answers; {ours} of {len(Topic)} topics" + ("" if ours else ", made by `up`")
+    return Check("kafka", Verdict.OK, seen)
 
 
 def _github(project: Project) -> Check:

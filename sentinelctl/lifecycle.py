@@ -165,9 +165,7 @@ class Project:
         try:
             await admin.create_topics({topic.value: settings.stream.partitions for topic in Topic})
         except BusUnavailable as exc:
-            raise PreflightError(
-                str(exc), remedy="`sentinelctl doctor` looks at the state folder and the disk"
-            ) from exc
+            raise PreflightError(str(exc), remedy="`sentinelctl doctor` looks at the log, its folder and disk") from exc
         finally:
             await admin.close()
 

@@ -136,8 +136,8 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
     there = {replica.name for replica in replicas}
-    lag, log_fault = asyncio.run(_lag(project))
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
+    lag, log_fault = asyncio.run(_lag(project))
     return Overview(
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
@@ -145,8 +145,8 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         rows=[Row(replica, probe_fault(replica), usage.get(replica.name)) for replica in replicas],
         missing=[name for name in wanted if name not in there],
         lag=lag,
-        log_fault=log_fault,
         seen_at=time.time(),
+        log_fault=log_fault,
     )
 
 

@@ -25,6 +25,14 @@ class Poison(Exception):
         self.reason = reason
 
 
+class RecordTooLarge(Poison):
+    """A producer refused it, and no retry makes it smaller. Where it would have followed from a record, that one is
+    dead-lettered."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("too_large", message)
+
+
 class ConfigError(Exception):
     """A service cannot start as configured; the message says what is wrong and how to mend it. Exit code 2."""
 

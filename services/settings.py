@@ -8,13 +8,22 @@ from the file that SENTINEL_<SECTION>_<KEY>_FILE names) and from nowhere else.
 import difflib
 import os
 import re
+import socket
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from services.contract import SEVERITIES, Port, Variable
 from services.errors import ConfigError
@@ -43,17 +52,54 @@ class ProjectSettings(Section):
 
 
 class StreamSettings(Section):
-    kind: Literal["sqlite"] = Field("sqlite", description="the log behind the services")
+    kind: Literal["sqlite", "kafka"] = Field(
+        "sqlite", description="the log behind the services: sqlite, a file on this machine, or kafka, a cluster"
+    )
     path: str = Field("", description="SQLite file of the log; empty: log.sqlite in the state folder")
     partitions: int = Field(12, ge=1, le=256, description="partitions of each topic; never reduced")
     retention_h: float = Field(24, gt=0, description="hours a record is kept")
     lease_s: float = Field(10, gt=0, description="seconds after which a silent consumer loses its partitions")
-    poll_ms: float = Field(5, gt=0, description="milliseconds between looks at the log while it is empty")
+    poll_ms: float = Field(5, gt=0, description="milliseconds between looks at SQLite's log while it is empty")
     max_record_bytes: int = Field(
-        900_000,
-        ge=65_536,
-        description="longest value of a record; keep it 64 KiB below what the log takes, for the envelope",
+        8_000_000, ge=65536, le=64_000_000, description="largest record, in bytes; larger ones are refused"
     )
+    bootstrap: str = Field(
+        f"127.0.0.1:{Port.KAFKA}", min_length=1, description="Kafka brokers to begin with: HOST:PORT, comma-separated"
+    )
+    prefix: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9._-]{0,100}$",
+        description="put before Kafka's topic and group names, so that installations share a cluster",
+    )
+    replication: int = Field(
+        0, ge=0, le=16, description="copies that Kafka keeps of each new topic; 0: the cluster's own default"
+    )
+    timeout_s: float = Field(5, ge=1, le=60, description="seconds until a call that Kafka does not answer has failed")
+    api_version: str = Field(
+        "", pattern=r"^([0-9]+\.[0-9]+)?$", description="Kafka version to speak, as 2.8; empty: the broker says which"
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how Kafka is spoken to"
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="how a SASL login is proven"
+    )
+    sasl_username: str = Field("", description="user of a SASL login")
+    sasl_password: SecretStr = Field(SecretStr(""), description="password of a SASL login")
+    tls_ca_path: str = Field("", description="PEM file of the CA that signed the brokers; empty: the system's CAs")
+    tls_cert_path: str = Field("", description="PEM file of our own certificate, for brokers that ask for one")
+    tls_key_path: str = Field("", description="PEM file of that certificate's key; empty: in tls_cert_path too")
+
+    @model_validator(mode="after")
+    def _has_a_login(self) -> "StreamSettings":
+        if self.security_protocol.startswith("SASL") and not (
+            self.sasl_username and self.sasl_password.get_secret_value()
+        ):
+            raise ValueError(
+                f"security_protocol is {self.security_protocol} and the login is missing: set stream.sasl_username, "
+                f"and {variable('stream', 'sasl_password')} in the environment"
+            )
+        return self
 
 
 class ClaimsSettings(Section):
@@ -158,7 +204,7 @@ class InferenceSettings(Section):
         "onnx", description="torchscript needs the [train] extra and an export"
     )
     weights: str = Field("", description="folder of other weights; empty: the shipped ones")
-    threads: int = Field(0, ge=0, description="threads of a forward pass; 0: one per core")
+    threads: int = Field(0, ge=0, description="forward passes at once; 0: one per core")
     max_batch: int = Field(32, ge=1, description="chunks in one forward pass")
     window_ms: float = Field(20, ge=0, description="longest a chunk waits for company on a busy engine")
     max_queue_ms: float = Field(
@@ -222,6 +268,12 @@ def secret_keys() -> list[tuple[str, str]]:
         for key, field in model.model_fields.items()
         if field.annotation is SecretStr
     ]
+
+
+def replica_name(environ: Mapping[str, str] | None = None) -> str:
+    """Of this replica, the same after a restart and no other's on any host; empty when nobody named it."""
+    name = (os.environ if environ is None else environ).get(Variable.REPLICA, "")
+    return f"{socket.gethostname()}.{name}" if name else ""
 
 
 def variable(section: str, key: str) -> str:

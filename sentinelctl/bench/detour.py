@@ -31,7 +31,7 @@ from services.review import add, fits, hunk_message, ready
 from services.settings import Settings
 from services.stream import open_consumer, open_producer
 from services.stream.base import Consumer, Producer
-from services.stream.types import NewRecord
+from services.stream.types import NewRecord, max_value_bytes
 from services.telemetry import Metrics
 
 PATHS: Final = ("direct", "detour")
@@ -100,7 +100,9 @@ def measure(
 
     Raises UsageError where the repository's commits hold nothing to review.
     """
-    heads = [head[: max_hunks or None] for head in _heads(repo, pairs, settings.stream.max_record_bytes)]
+    heads = [
+        head[: max_hunks or None] for head in _heads(repo, pairs, max_value_bytes(settings.stream.max_record_bytes))
+    ]
     with TemporaryDirectory(prefix="sentinel-bench-") as folder:
         project = Project(beside(settings, Path(folder)))
         try:
@@ -144,7 +146,8 @@ async def _measure(
     consumer = open_consumer(settings.stream, settings.stream_path, group=Group.PUBLISHER, topic=Topic.REVIEWS)
     options = (("grpc.enable_http_proxy", 0),)
     async with grpc.aio.insecure_channel(address, options=options) as channel:
-        timer = _Timer(InferenceServiceStub(channel), producer, consumer, settings.stream.max_record_bytes)  # type: ignore[no-untyped-call]
+        stub = InferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        timer = _Timer(stub, producer, consumer, max_value_bytes(settings.stream.max_record_bytes))
         ways = {"direct": timer.direct, "detour": timer.detour}
         counts = [float(len(head)) for head in heads]
         result = Result(pairs, len(heads), int(percentile(counts, 50)), settings.stream.kind, {})

@@ -46,7 +46,7 @@ def demo_settings(settings: "Settings", api_url: str, token: str, state_dir: Pat
     """The user's settings on free ports, in a folder of their own, with secrets nobody else has."""
     own: dict[str, dict[str, Any]] = {
         "project": {"name": "sentinel-demo", "state_dir": str(state_dir), "runtime": "embedded"},
-        "stream": {"path": "", "lease_s": 3.0},
+        "stream": {"kind": "sqlite", "path": "", "lease_s": 3.0},
         "claims": {"kind": "sqlite", "path": "", "lease_s": 15.0},
         "github": {"api_url": api_url, "token": token, "app_id": 0, "app_key": "", "timeout_s": 5.0},
         "webhook": {"bind": "127.0.0.1", "port": 0, "secret": secrets.token_hex(32), "secret_previous": ""},

@@ -56,7 +56,7 @@ async def looking(settings: Settings) -> AsyncIterator[Admin]:
     try:
         yield admin
     except BusUnavailable as exc:
-        raise SentinelError(str(exc), remedy="`sentinelctl doctor` looks at the state folder and the disk") from exc
+        raise SentinelError(str(exc), remedy="`sentinelctl doctor` looks at the log, its folder and disk") from exc
     finally:
         await admin.close()
 

@@ -21,6 +21,7 @@ T = TypeVar("T")
 _FORMAT = 1
 _BUSY_S = 5.0
 _SWEEP_EVERY_S = 600.0
+_ROWS_AT_ONCE = 64  # of one REPLACE: sqlite3 keeps the last 128 statements prepared, one for each length
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS claims (
@@ -125,10 +126,14 @@ class SqliteClaims:
 
     async def put_many(self, values: Mapping[str, bytes], *, keep_s: float) -> None:
         def put(db: sqlite3.Connection) -> None:
-            ends_at = self._clock() + keep_s
-            db.executemany(
-                "REPLACE INTO remembered VALUES (?, ?, ?)", [(key, value, ends_at) for key, value in values.items()]
-            )
+            ends_at, rows = self._clock() + keep_s, list(values.items())
+            for start in range(0, len(rows), _ROWS_AT_ONCE):
+                part = rows[start : start + _ROWS_AT_ONCE]
+                places = ", ".join(["(?, ?, ?)"] * len(part))
+                db.execute(
+                    f"REPLACE INTO remembered VALUES {places}",  # noqa: S608
+                    [given for key, value in part for given in (key, value, ends_at)],
+                )
 
         await self._run(put, is_durable=False)
 

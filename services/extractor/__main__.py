@@ -12,11 +12,13 @@ from services.contract import Group, Role, Topic
 from services.errors import ConfigError
 from services.extractor.handler import Handler
 from services.extractor.kept import KeptReviewer
+from services.extractor.look import Look
 from services.extractor.reviewer import GrpcReviewer, Targets
 from services.github.client import GitHub
-from services.settings import Settings, load
+from services.settings import Settings, load, replica_name
 from services.stream import open_consumer, open_producer
 from services.stream.runner import Limits, Runner
+from services.stream.types import max_value_bytes
 from services.telemetry import Metrics, OpsServer, configure_logging
 
 log = structlog.get_logger(__name__)
@@ -31,15 +33,22 @@ async def run(settings: Settings) -> None:
         producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
         try:
             runner = Runner(
-                open_consumer(settings.stream, settings.stream_path, group=Group.EXTRACTOR, topic=Topic.PUSH_EVENTS),
+                open_consumer(
+                    settings.stream,
+                    settings.stream_path,
+                    group=Group.EXTRACTOR,
+                    topic=Topic.PUSH_EVENTS,
+                    member=replica_name(),
+                ),
                 producer,
                 Handler(
                     github,
+                    Look(github, claims, keep_s=settings.claims.keep_days * 86400),
                     kept,
                     producer,
                     settings.extractor,
                     metrics,
-                    max_record_bytes=settings.stream.max_record_bytes,
+                    max_record_bytes=max_value_bytes(settings.stream.max_record_bytes),
                 ),
                 topic=Topic.PUSH_EVENTS,
                 group=Group.EXTRACTOR,

@@ -20,9 +20,10 @@ from services.inference.batcher import Batcher
 from services.inference.overflow import Handler
 from services.inference.reviewer import Reviewer
 from services.inference.server import InferenceServer, serve
-from services.settings import InferenceSettings, Settings, load
+from services.settings import InferenceSettings, Settings, load, replica_name
 from services.stream import open_admin, open_consumer, open_producer
 from services.stream.runner import Limits, Runner
+from services.stream.types import max_value_bytes
 from services.telemetry import Metrics, OpsServer, configure_logging
 
 log = structlog.get_logger(__name__)
@@ -48,9 +49,15 @@ async def run(settings: Settings) -> None:
 
         reviewer = Reviewer(engine, Batcher(predict, own, metrics, loop), metrics, loop)
         runner = Runner(
-            open_consumer(settings.stream, settings.stream_path, group=Group.INFERENCE, topic=Topic.DIFF_CHUNKS),
+            open_consumer(
+                settings.stream,
+                settings.stream_path,
+                group=Group.INFERENCE,
+                topic=Topic.DIFF_CHUNKS,
+                member=replica_name(),
+            ),
             producer,
-            Handler(reviewer, admin, metrics, max_record_bytes=settings.stream.max_record_bytes),
+            Handler(reviewer, admin, metrics, max_record_bytes=max_value_bytes(settings.stream.max_record_bytes)),
             topic=Topic.DIFF_CHUNKS,
             group=Group.INFERENCE,
             metrics=metrics,

@@ -13,7 +13,7 @@ from services.errors import ConfigError
 from services.github.client import GitHub
 from services.publisher.handler import Handler
 from services.publisher.watch import ClaimsWatch
-from services.settings import Settings, load
+from services.settings import Settings, load, replica_name
 from services.stream import open_consumer, open_producer
 from services.stream.runner import Runner
 from services.telemetry import Metrics, OpsServer, configure_logging
@@ -28,7 +28,13 @@ async def run(settings: Settings) -> None:
     try:
         async with GitHub(settings.github, metrics) as github:
             runner = Runner(
-                open_consumer(settings.stream, settings.stream_path, group=Group.PUBLISHER, topic=Topic.REVIEWS),
+                open_consumer(
+                    settings.stream,
+                    settings.stream_path,
+                    group=Group.PUBLISHER,
+                    topic=Topic.REVIEWS,
+                    member=replica_name(),
+                ),
                 producer,
                 Handler(github, claims, metrics, settings=settings.publisher, claims_settings=settings.claims),
                 topic=Topic.REVIEWS,

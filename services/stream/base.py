@@ -8,7 +8,10 @@ from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartiti
 
 class Producer(Protocol):
     async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
-        """Durable when it returns; all of `records` or none. Raises BusUnavailable."""
+        """Durable when it returns; all of `records`, or none where one of them is at fault.
+
+        Raises RecordTooLarge, and BusUnavailable: Kafka may then have some of them, which a retry appends again.
+        """
 
     async def close(self) -> None: ...
 
@@ -38,7 +41,10 @@ class Consumer(Protocol):
         """The next poll reads this partition from `offset`."""
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Each value is the next offset to read. A partition owned by somebody else by now is left out silently."""
+        """Each value is the next offset to read. A partition owned by somebody else by now is left out silently.
+
+        A commit that meets a rebalance is made by it, or by the next poll.
+        """
 
     async def lag(self) -> list[Lag]:
         """Of the owned partitions."""

@@ -19,8 +19,10 @@ T = TypeVar("T")
 
 _FORMAT: Final = 1
 _BUSY_S: Final = 5.0
-_WAL_PAGES: Final = 4000  # 16 MB: by then a commit of any connection brings the WAL into the file
-_WAL_PAGES_WITH_SYNC: Final = 1000  # whoever waits for the disk anyway does it earlier, so that nobody else has to
+# Pages, 16 MB: the commit that copies them into the main file takes many times as long as any other. It waits for the
+# disk, so it is left to those who do that anyway, while there are any.
+_WAL_PAGES_WITH_SYNC: Final = 4000
+_WAL_PAGES: Final = 8000
 _SCHEMA: Final = (
     "CREATE TABLE topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) WITHOUT ROWID",
     # next_offset outlives the records, so that offsets stay dense and never repeat after the retention.
@@ -132,7 +134,7 @@ class Connection:
                 elif not job.done.cancelled():
                     self._perform(job)
             if watch and (watch.changed.done() or self._has_changed(watch.version)):
-                _settle(watch.changed, None, None)
+                settle(watch.changed, None, None)
                 watch = None
         self._drop()
 
@@ -143,11 +145,11 @@ class Connection:
             self._drop()
             refusal = BusUnavailable(_explain(self._path, exc))
             refusal.__cause__ = exc
-            _settle(job.done, None, refusal)
+            settle(job.done, None, refusal)
         except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, who gets it
-            _settle(job.done, None, exc)
+            settle(job.done, None, exc)
         else:
-            _settle(job.done, result, None)
+            settle(job.done, result, None)
 
     def _has_changed(self, version: int) -> bool:
         try:
@@ -233,8 +235,10 @@ def _explain(path: Path, exc: Exception) -> str:
     return f"the log at {path} failed: {exc}{f' ({name})' if name else ''}; {remedy}"
 
 
-def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
-    def settle() -> None:
+def settle(future: "asyncio.Future[Any]", result: object, error: BaseException | None) -> None:
+    """From any thread: the error where there is one, else the result."""
+
+    def set_it() -> None:
         if future.done():
             return
         if error is None:
@@ -243,4 +247,4 @@ def _settle(future: "asyncio.Future[Any]", result: object, error: BaseException 
             future.set_exception(error)
 
     with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
-        future.get_loop().call_soon_threadsafe(settle)
+        future.get_loop().call_soon_threadsafe(set_it)

@@ -14,7 +14,7 @@ import structlog
 
 from services import __version__, codec
 from services.contract import Header, Outcome
-from services.errors import BusUnavailable, Deferred, Poison, Retryable
+from services.errors import BusUnavailable, Deferred, Poison, RecordTooLarge, Retryable
 from services.stream.base import Consumer, Producer
 from services.stream.types import NewRecord, Record, TopicPartition
 from services.telemetry import Metrics
@@ -231,7 +231,10 @@ class Runner:
             produced = await self._handle(part, record)
             if produced:
                 follow = [replace(new, headers={**carried, **new.headers}) for new in produced]
-                await self._patiently(part, partial(self._producer.append, follow))
+                try:
+                    await self._patiently(part, partial(self._producer.append, follow))
+                except RecordTooLarge as exc:
+                    await self._set_aside(part, record, exc, 1, self._wall_ns())
 
     async def _handle(self, part: _Partition, record: Record) -> Sequence[NewRecord]:
         attempts, first_failed_at_ns = 0, 0

@@ -7,18 +7,23 @@ import sqlite3
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
 from services.stream.connection import Connection, data_version, transaction
-from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartition
+from services.stream.types import Appended, Lag, NewRecord, Record, TopicPartition, check_sizes
 
 _EXPIRE_EVERY_S: Final = 60.0
 _EXPIRE_AT_ONCE: Final = 2000  # records dropped under one write lock: a few milliseconds
+_ROWS_AT_ONCE: Final = 64  # of one INSERT: sqlite3 keeps the last 128 statements prepared, one for each length
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -31,6 +36,13 @@ def quotas(owned: Mapping[str, int], partitions: int) -> dict[str, int]:
     ranked = sorted(owned, key=lambda member: (-owned[member], member))
     each, odd = divmod(partitions, len(ranked))
     return {member: each + (rank < odd) for rank, member in enumerate(ranked)}
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    records: Sequence[NewRecord]
+    is_withdrawn: bool = False
+    answer: list[Appended] | Exception | None = None
 
 
 class SqliteProducer:
@@ -48,64 +60,80 @@ class SqliteProducer:
         self._path = path
         self._retention_s = settings.retention_h * 3600
         self._can_redo = can_redo
+        self._max_record_bytes = settings.max_record_bytes
         self._now = now
         self._db = Connection(path, has_syncs=not can_redo)
-        self._queue: list[tuple[Sequence[NewRecord], asyncio.Future[list[Appended]]]] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._waiting: deque[_Append] = deque()
+        self._expiry: asyncio.Task[None] | None = None
         self._expired_at = 0.0
 
     async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
+        check_sizes(records, self._max_record_bytes)
         if not records:
             return []
-        done: asyncio.Future[list[Appended]] = asyncio.get_running_loop().create_future()
-        self._queue.append((tuple(records), done))
-        if self._flusher is None or self._flusher.done():
-            self._flusher = asyncio.create_task(self._flush(), name="log-flush")
-        return await done
+        append = _Append(tuple(records))
+        self._waiting.append(append)
+        try:
+            appended = await self._db.run(partial(self._commit, append))
+        finally:
+            append.is_withdrawn = True
+        if self._expiry is None and self._is_expiry_due():
+            self._expiry = asyncio.create_task(self._expire(), name="log-expiry")
+        return appended
 
     async def close(self) -> None:
-        if self._flusher is not None:
-            await self._flusher
+        if self._expiry is not None:
+            await self._expiry
         await self._db.close()
 
-    async def _flush(self) -> None:
-        while self._queue:
-            batch = [(records, done) for records, done in self._queue if not done.cancelled()]
-            self._queue.clear()
-            try:
-                answers = await self._db.run(partial(self._write, [records for records, _ in batch]))
-            except BusUnavailable as exc:
-                answers = [exc] * len(batch)
-            for (_, done), answer in zip(batch, answers, strict=True):
-                if done.done():
-                    continue
-                if isinstance(answer, BusUnavailable):
-                    done.set_exception(answer)
-                else:
-                    done.set_result(answer)
-            if self._now() - self._expired_at >= _EXPIRE_EVERY_S:
-                with contextlib.suppress(BusUnavailable):
-                    dropped = await self._db.run(partial(_expire, before_s=self._now() - self._retention_s))
-                    if dropped < _EXPIRE_AT_ONCE:
-                        self._expired_at = self._now()
+    def _is_expiry_due(self) -> bool:
+        return self._now() - self._expired_at >= _EXPIRE_EVERY_S
 
-    def _write(self, batch: list[Sequence[NewRecord]], db: sqlite3.Connection) -> list[list[Appended] | BusUnavailable]:
+    async def _expire(self) -> None:
+        with contextlib.suppress(BusUnavailable):  # the next append meets it, and tries again
+            while self._is_expiry_due():
+                now = self._now()
+                if await self._db.run(partial(_expire, before_s=now - self._retention_s)) < _EXPIRE_AT_ONCE:
+                    self._expired_at = now
+        self._expiry = None
+
+    def _commit(self, asked: _Append, db: sqlite3.Connection) -> list[Appended]:
+        """What was asked for, and with it all else that waits; an earlier call may have done it."""
+        if asked.answer is None:
+            group = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            try:
+                self._write([one for one in group if not one.is_withdrawn], db)
+            except Exception as exc:
+                for one in group:
+                    one.answer = exc
+                raise
+        if isinstance(asked.answer, Exception):
+            raise asked.answer
+        assert asked.answer is not None
+        return asked.answer
+
+    def _write(self, group: list[_Append], db: sqlite3.Connection) -> None:
         timestamp_ms = int(self._now() * 1000)
-        answers: list[list[Appended] | BusUnavailable] = []
+        rows: list[tuple[Any, ...]] = []
+        answers: list[list[Appended] | Exception] = []
         with transaction(db):
-            topics = _topics(db)
-            for records in batch:
-                if unknown := sorted({record.topic for record in records} - topics.keys()):
+            ends = _ends(db, {record.topic for one in group for record in one.records})
+            for one in group:
+                if unknown := sorted({record.topic for record in one.records} - ends.keys()):
                     answers.append(
                         BusUnavailable(
                             f"the log at {self._path} has no topic {', '.join(unknown)}; `sentinelctl up` creates it"
                         )
                     )
-                else:
-                    answers.append([_insert(db, record, topics[record.topic], timestamp_ms) for record in records])
+                    continue
+                appended = [_place(ends[record.topic], record) for record in one.records]
+                rows += [_row(record, at, timestamp_ms) for record, at in zip(one.records, appended, strict=True)]
+                answers.append(appended)
+            _insert(db, rows, ends)
         if not self._can_redo:
             self._db.sync()
-        return answers
+        for one, answer in zip(group, answers, strict=True):
+            one.answer = answer
 
 
 class _Held(NamedTuple):
@@ -396,20 +424,50 @@ def _create(db: sqlite3.Connection, wanted: Mapping[str, int]) -> frozenset[str]
     return frozenset(created)
 
 
-def _insert(db: sqlite3.Connection, record: NewRecord, partitions: int, timestamp_ms: int) -> Appended:
-    partition = partition_of(record.key, partitions)
-    (offset,) = db.execute(
-        """UPDATE partitions SET next_offset = next_offset + 1 WHERE topic = ? AND partition = ?
-           RETURNING next_offset - 1""",
-        (record.topic, partition),
+# A statement gives up Python's lock, and while the event loop is busy takes up to a switch interval to get it back. So
+# an append has few statements, however many records it has.
+
+
+def _ends(db: sqlite3.Connection, topics: Collection[str]) -> dict[str, list[int]]:
+    """The next offset of each partition of those topics that exist."""
+    (found,) = db.execute(
+        """SELECT json_group_array(json_array(topic, partition, next_offset)) FROM partitions
+           WHERE topic IN (SELECT value FROM json_each(?))""",
+        (json.dumps(list(topics)),),
     ).fetchone()
-    # latin-1 maps every byte to one character and back.
-    headers = json.dumps({name: value.decode("latin-1") for name, value in record.headers.items()})
-    db.execute(
-        "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (record.topic, partition, offset, record.key, record.value, headers, timestamp_ms),
-    )
+    ends: dict[str, list[int]] = {}
+    for topic, _, end in sorted(json.loads(found)):
+        ends.setdefault(topic, []).append(end)
+    return ends
+
+
+def _place(ends: list[int], record: NewRecord) -> Appended:
+    """Takes the next offset of the record's partition."""
+    partition = partition_of(record.key, len(ends))
+    offset = ends[partition]
+    ends[partition] += 1
     return Appended(record.topic, partition, offset)
+
+
+def _row(record: NewRecord, at: Appended, timestamp_ms: int) -> tuple[Any, ...]:
+    # latin-1 maps every byte to one character and back.
+    headers = msgspec.json.encode({name: value.decode("latin-1") for name, value in record.headers.items()}).decode()
+    return (*at, record.key, record.value, headers, timestamp_ms)
+
+
+def _insert(db: sqlite3.Connection, rows: Sequence[tuple[Any, ...]], ends: Mapping[str, Sequence[int]]) -> None:
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows[start : start + _ROWS_AT_ONCE]
+        values = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(part))
+        db.execute(f"INSERT INTO records VALUES {values}", [value for row in part for value in row])  # noqa: S608
+    touched = {(topic, partition): ends[topic][partition] for topic, partition, *_ in rows}
+    db.execute(
+        """INSERT INTO partitions
+           SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+           FROM json_each(?) WHERE true
+           ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset""",
+        (json.dumps([(*position, end) for position, end in touched.items()]),),
+    )
 
 
 def _read(db: sqlite3.Connection, position: TopicPartition, offset: int, max_records: int) -> list[Record]:

@@ -1,15 +1,13 @@
 """python -m services.webhook: the receiver."""
 
 import asyncio
+import gc
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import structlog
-import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from services.claims import open_claims
 from services.contract import Role, Topic
@@ -18,45 +16,14 @@ from services.settings import Settings, WebhookSettings, load, variable
 from services.stream import open_admin, open_producer
 from services.telemetry import Metrics, configure_logging
 from services.webhook.app import Receiver, create_app
+from services.webhook.intake import recall
+from services.webhook.server import Server
 
 log = structlog.get_logger(__name__)
 
-_DRAIN_S = 15
-_MAX_HEAD_BYTES = 1024 * 1024
-
-
-class Server(uvicorn.Server):
-    """uvicorn's server, stopped by our own signal handlers: its own would raise the signal again once it has stopped,
-    which ends the process before the log is closed."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    def stop(self) -> None:
-        """Takes no more connections, finishes the requests it has, and returns from serve()."""
-        self.should_exit = True
-
-
-class Protocol(HttpToolsProtocol):
-    """uvicorn's, with an end to the request line and headers of one request, which it would otherwise keep without."""
-
-    _head_bytes: int | None = None  # read so far; None outside a head
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._head_bytes is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self.send_400_response(f"The headers of this request are larger than {_MAX_HEAD_BYTES} bytes.")
-
-    def on_message_begin(self) -> None:
-        self._head_bytes = 0
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._head_bytes = None
-        super().on_headers_complete()
+# How long a thread that comes back from the disk waits for Python's lock while the event loop is busy. A group of
+# deliveries comes back a dozen times, and would wait up to 5 ms each by default.
+_SWITCH_S = 0.00005
 
 
 def secrets(settings: WebhookSettings) -> list[bytes]:
@@ -95,35 +62,27 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
             log.warning("webhook.not_ready", error=str(exc))
             return False
 
+    keep_s = settings.claims.keep_days * 86400
     receiver = Receiver(
         producer,
         claims,
         metrics,
         keys,
         max_body_bytes=settings.webhook.max_body_bytes,
-        keep_s=settings.claims.keep_days * 86400,
+        keep_s=keep_s,
     )
-    server = Server(
-        uvicorn.Config(
-            create_app(receiver, metrics, is_ready),
-            http=Protocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_DRAIN_S,
-        )
-    )
+    server = Server(create_app(receiver, metrics, is_ready))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     try:
+        await recall(admin, claims, keep_s=keep_s)
         host, port = listener.getsockname()[:2]
         log.info("webhook.started", bind=host, port=port)
         await server.serve([listener])
         log.info("webhook.stopped")
     finally:
+        await receiver.close()
         await producer.close()
         await admin.close()
         await claims.close()
@@ -138,6 +97,9 @@ def main() -> int:
     except ConfigError as exc:
         log.error("webhook.refused", error=str(exc))
         return 2
+    sys.setswitchinterval(_SWITCH_S)
+    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
+    gc.set_threshold(10_000)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run(settings, listener, keys))
     return 0

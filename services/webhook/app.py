@@ -1,33 +1,34 @@
 """The receiver's HTTP side: size cap, signature, parse, append, and only then 202."""
 
 import asyncio
-import json
 import math
-import os
+import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
 
 import structlog
 from fastapi import FastAPI, Response
+from msgspec.json import encode as encode_json
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from sentinel.v1.events_pb2 import Event
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.claims.base import Claims
 from services.codec import encode
 from services.contract import Header, Outcome, Topic
-from services.errors import BusUnavailable, ClaimsUnavailable
+from services.errors import BusUnavailable
 from services.stream.base import Producer
 from services.stream.types import NewRecord
 from services.telemetry import Metrics
 from services.webhook.event import BadPayload, Ignored, read_event
+from services.webhook.intake import Intake
 from services.webhook.signature import is_signed
 
 log = structlog.get_logger(__name__)
@@ -35,8 +36,10 @@ log = structlog.get_logger(__name__)
 # GitHub gives a delivery up after 10 s: each wait ends early enough to answer what went wrong.
 BODY_TIMEOUT_S: Final = 10.0
 APPEND_TIMEOUT_S: Final = 8.0
-CLAIMS_TIMEOUT_S: Final = 1.0
 
+PATH: Final = "/webhook"
+
+_JSON = (b"content-type", b"application/json")
 _DELIVERY_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})")
 
@@ -72,7 +75,15 @@ _CODES: Final = {
 class Answer:
     status: Status
     reason: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+# Looking a member up in its enumeration takes as long as a regular expression.
+_ACCEPTED: Final = Answer(Status.ACCEPTED)
+_DUPLICATE: Final = Answer(Status.DUPLICATE, "delivery_already_appended")
+_REFUSED: Final = frozenset(status for status, code in _CODES.items() if code >= HTTPStatus.BAD_REQUEST)
+_ENDED: Final = {Status.IGNORED: Outcome.IGNORED, Status.DUPLICATE: Outcome.DUPLICATE}
+_TOPIC: Final = Topic.PUSH_EVENTS
 
 
 class Gone(Exception):
@@ -80,7 +91,7 @@ class Gone(Exception):
 
 
 class Receiver:
-    """POST /webhook as a bare ASGI endpoint: FastAPI's request handling would cost more than the work itself.
+    """POST /webhook as a bare ASGI application: FastAPI's way to it would cost more than the work itself.
 
     secrets: the present one and, during a rotation, the one before. keep_s: how long a delivery id is remembered.
     """
@@ -98,13 +109,15 @@ class Receiver:
     ) -> None:
         if not secrets or not all(secrets):
             raise ValueError("the receiver needs at least one secret, and none of them empty")
-        self._producer = producer
-        self._claims = claims
+        self._intake = Intake(producer, claims, metrics, timeout_s=APPEND_TIMEOUT_S, keep_s=keep_s)
         self._metrics = metrics
+        self._answered = {status: metrics.webhook_received.labels(status) for status in Status}
         self._secrets = tuple(secrets)
         self._max_body_bytes = max_body_bytes
-        self._keep_s = keep_s
         self._now_ns = now_ns
+
+    async def close(self) -> None:
+        await self._intake.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a repeated header the first counts
@@ -112,12 +125,11 @@ class Receiver:
             answer = await self._answer(headers, receive)
         except Gone:
             return
-        self._metrics.webhook_received.labels(answer.status).inc()
+        self._answered[answer.status].inc()
         delivery_id = _delivery_id(headers)
-        if _CODES[answer.status] >= HTTPStatus.BAD_REQUEST:
+        if answer.status in _REFUSED:
             log.warning("delivery.refused", delivery_id=delivery_id, status=answer.status, reason=answer.reason)
-        elif answer.status in (Status.IGNORED, Status.DUPLICATE):
-            outcome = Outcome(answer.status)
+        elif outcome := _ENDED.get(answer.status):
             self._metrics.delivery_ended.labels(outcome).inc()
             log.info("delivery.ended", delivery_id=delivery_id, outcome=outcome, reason=answer.reason)
         await _send(send, answer, delivery_id)
@@ -128,7 +140,7 @@ class Receiver:
                 body = await self._body(headers, receive)
         except TimeoutError:
             reason = f"the body did not end within {BODY_TIMEOUT_S:g} s"
-            return Answer(Status.TIMED_OUT, reason, {"connection": "close"})
+            return Answer(Status.TIMED_OUT, reason, ((b"connection", b"close"),))
         received_at_ns = self._now_ns()
         if body is None:
             # The connection stays: closing it on unread bytes resets it, and the sender would never see this answer.
@@ -176,63 +188,46 @@ class Receiver:
             return Answer(Status.INVALID, str(exc))
         if isinstance(event, Ignored):
             return Answer(Status.IGNORED, event.reason)
-        if await self._was_appended(delivery_id):
-            return Answer(Status.DUPLICATE, "delivery_already_appended")
-        return await self._append(event, traceparent(headers.get(b"traceparent", b"")))
+        return await self._append(name, delivery_id, event, traceparent(headers.get(b"traceparent", b"")))
 
-    async def _append(self, event: Event, trace: bytes) -> Answer:
-        delivery_id = event.delivery_id
+    async def _append(self, name: str, delivery_id: str, event: Event, trace: bytes) -> Answer:
         record = NewRecord(
-            Topic.PUSH_EVENTS,
+            _TOPIC,
             str(event.repository.id).encode(),
             encode(event),
             {Header.TRACEPARENT: trace, Header.DELIVERY_ID: delivery_id.encode()},
         )
         try:
-            async with asyncio.timeout(APPEND_TIMEOUT_S):
-                (appended,) = await self._producer.append([record])
+            appended = await self._intake.take(
+                delivery_id, record, traceparent=trace.decode(), kind=name, repo=event.repository.full_name
+            )
         except (BusUnavailable, TimeoutError) as exc:
-            self._metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append").inc()
             retry_after_s = exc.retry_after_s if isinstance(exc, BusUnavailable) else 1.0
-            log.error("delivery.not_appended", delivery_id=delivery_id, error=str(exc) or "no answer in time")
+            log.error("delivery.not_appended", delivery_id=delivery_id, error=str(exc))
             return Answer(
                 Status.UNAVAILABLE,
                 "the log does not take records; redeliver this delivery later",
-                {"retry-after": str(max(1, math.ceil(retry_after_s)))},
+                ((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))),),
             )
-        log.info(
-            "delivery.received",
-            delivery_id=delivery_id,
-            kind=event.WhichOneof("kind"),
-            repo=event.repository.full_name,
-            partition=appended.partition,
-            offset=appended.offset,
-        )
-        await self._remember(delivery_id)
-        return Answer(Status.ACCEPTED)
-
-    async def _was_appended(self, delivery_id: str) -> bool:
-        """Without the claims the answer is no: the review's own key still prevents a second one."""
-        try:
-            async with asyncio.timeout(CLAIMS_TIMEOUT_S):
-                return await self._claims.get(f"delivery:{delivery_id}") is not None
-        except (ClaimsUnavailable, TimeoutError) as exc:
-            log.warning("claims.unavailable", delivery_id=delivery_id, operation="get", error=str(exc))
-            return False
-
-    async def _remember(self, delivery_id: str) -> None:
-        """Only after the append, or a redelivery after our failure would be swallowed."""
-        try:
-            async with asyncio.timeout(CLAIMS_TIMEOUT_S):
-                await self._claims.put(f"delivery:{delivery_id}", b"1", keep_s=self._keep_s)
-        except (ClaimsUnavailable, TimeoutError) as exc:
-            log.warning("claims.unavailable", delivery_id=delivery_id, operation="put", error=str(exc))
+        if appended is None:
+            return _DUPLICATE
+        return _ACCEPTED
 
 
-def create_app(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> FastAPI:
+def create_app(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> ASGIApp:
     """`is_ready`: whether the log takes records now."""
+    others = _others(receiver, metrics, is_ready)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        is_delivery = scope["type"] == "http" and scope["method"] == "POST" and scope["path"] == PATH
+        await (receiver if is_delivery else others)(scope, receive, send)
+
+    return app
+
+
+def _others(receiver: Receiver, metrics: Metrics, is_ready: Callable[[], Awaitable[bool]]) -> FastAPI:
     app = FastAPI(title="Sentinel webhook receiver", openapi_url=None, redirect_slashes=False)
-    app.router.routes.append(Route("/webhook", receiver, methods=["POST"]))
+    app.router.routes.append(Route(PATH, receiver, methods=["POST"]))  # says 405 to every other method
 
     @app.get("/health")
     async def health() -> Response:
@@ -256,8 +251,9 @@ def traceparent(header: bytes) -> bytes:
     Source: W3C Trace Context, level 1.
     """
     theirs = _TRACEPARENT.fullmatch(header)
-    trace, flags = (theirs[1], theirs[2]) if theirs else (os.urandom(16).hex().encode(), b"01")
-    return b"00-%b-%b-%b" % (trace, os.urandom(8).hex().encode(), flags)
+    # No secrets: random costs a fiftieth of what the system's own randomness does. An all-zero id would be no id.
+    trace, flags = (theirs[1], theirs[2]) if theirs else (b"%032x" % (random.getrandbits(128) or 1), b"01")
+    return b"00-%b-%016x-%b" % (trace, random.getrandbits(64) or 1, flags)
 
 
 def _delivery_id(headers: dict[bytes, bytes]) -> str:
@@ -267,13 +263,7 @@ def _delivery_id(headers: dict[bytes, bytes]) -> str:
 
 
 async def _send(send: Send, answer: Answer, delivery_id: str) -> None:
-    body = json.dumps({"status": answer.status, "reason": answer.reason, "delivery_id": delivery_id}).encode() + b"\n"
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **answer.headers}
-    await send(
-        {
-            "type": "http.response.start",
-            "status": _CODES[answer.status],
-            "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
-        }
-    )
+    body = encode_json({"status": answer.status, "reason": answer.reason, "delivery_id": delivery_id}) + b"\n"
+    headers = [_JSON, (b"content-length", b"%d" % len(body)), *answer.headers]
+    await send({"type": "http.response.start", "status": _CODES[answer.status], "headers": headers})
     await send({"type": "http.response.body", "body": body})

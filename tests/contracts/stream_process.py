@@ -20,9 +20,9 @@ def say(**answer: object) -> None:
     sys.stdout.flush()
 
 
-async def main(settings: StreamSettings, path: Path) -> None:
+async def main(settings: StreamSettings, path: Path, member: str) -> None:
     producer = open_producer(settings, path)
-    consumer = open_consumer(settings, path, group="group", topic="topic")
+    consumer = open_consumer(settings, path, group="group", topic="topic", member=member)
     positions: dict[TopicPartition, int] = {}
 
     async def append(value: str) -> None:
@@ -64,4 +64,4 @@ async def main(settings: StreamSettings, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(StreamSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2])))
+    asyncio.run(main(StreamSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

@@ -1,10 +1,18 @@
-"""What every log promises. Another implementation joins as another parameter of `log`."""
+"""What every log promises. Another implementation joins as another parameter of `make_log`.
+
+Kafka stands behind two of them: `mock`, librdkafka's mock broker in this process, and `kafka`, the broker that
+SENTINEL_TEST_KAFKA=HOST:PORT names. What the mock cannot do is marked at the test that needs it.
+"""
 
 import asyncio
+import contextlib
 import json
+import os
+import re
 import signal
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
@@ -14,15 +22,25 @@ import pytest
 from sentinel.v1.events_pb2 import DeadLetter
 
 from services import codec
-from services.errors import BusUnavailable, Poison
+from services.errors import BusUnavailable, ConfigError, Poison, RecordTooLarge
 from services.settings import StreamSettings
 from services.stream import open_admin, open_consumer, open_producer
 from services.stream.base import Admin, Consumer, Producer
 from services.stream.runner import Runner
 from services.stream.types import NewRecord, Record, TopicPartition
 from services.telemetry import Metrics
+from tests.contracts.mock_broker import API_VERSION, MockBroker
 
 PARTITIONS = 4
+TOPICS = {"topic": PARTITIONS, "reviews-dlq": PARTITIONS}
+LEAST_LEASE_S = 6  # of a Kafka broker that nobody configured
+MOCK_LEASE_S = 3  # a member that joins the mock after another left waits for all but a second of it
+ONE_MEMBER = "the mock ends a rebalance of two members before the second has joined: a race, so it is not run"
+
+
+def mock_cannot(reason: str, *, run: bool = True) -> pytest.MarkDecorator:
+    """run=False: what happens instead is a matter of chance, or of waiting for a deadline."""
+    return pytest.mark.mock_cannot(reason, run=run)
 
 
 class Process:
@@ -59,11 +77,13 @@ class Process:
 
 
 class Log:
-    """One log in a folder of its own; closes whatever was opened on it."""
+    """One log, in a folder or under a prefix of its own; closes whatever was opened on it."""
 
-    def __init__(self, path: Path, **settings: float) -> None:
+    def __init__(self, path: Path, settings: StreamSettings, broker: MockBroker | None = None) -> None:
         self.path = path
-        self.settings = StreamSettings.model_validate({"lease_s": 30, "poll_ms": 2, **settings})
+        self.settings = settings
+        self.where = str(path) if settings.kind == "sqlite" else settings.bootstrap
+        self._broker = broker
         self._opened: list[Producer | Consumer | Admin] = []
         self._processes: list[Process] = []
 
@@ -71,20 +91,22 @@ class Log:
         self._opened.append(producer := open_producer(self.settings, self.path))
         return producer
 
-    def consumer(self, group: str = "group") -> Consumer:
-        self._opened.append(consumer := open_consumer(self.settings, self.path, group=group, topic="topic"))
+    def consumer(self, group: str = "group", member: str = "") -> Consumer:
+        consumer = open_consumer(self.settings, self.path, group=group, topic="topic", member=member)
+        self._opened.append(consumer)
         return consumer
 
     def admin(self) -> Admin:
         self._opened.append(admin := open_admin(self.settings, self.path))
         return admin
 
-    async def process(self) -> Process:
+    async def process(self, member: str = "") -> Process:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("stream_process.py")),
             self.settings.model_dump_json(),
             str(self.path),
+            member,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
@@ -97,28 +119,74 @@ class Log:
         found = [await admin.read(TopicPartition("topic", partition), 0, 1_000_000) for partition in range(PARTITIONS)]
         return [record.value.decode() for records in found for record in records]
 
+    def go_away(self) -> None:
+        """Nobody can open it now."""
+        if self._broker is not None:
+            self._broker.go_down()
+        else:
+            self.path.rename(self.path.with_suffix(".away"))
+            self.path.mkdir()
+
+    def come_back(self) -> None:
+        if self._broker is not None:
+            self._broker.come_up()
+        else:
+            self.path.rmdir()
+            self.path.with_suffix(".away").rename(self.path)
+
     async def close(self) -> None:
         for process in self._processes:
             await process.killed()
         for opened in self._opened:
             await opened.close()
+        if self._broker is not None:
+            self._broker.close()
+        elif self.settings.kind == "kafka":
+            from services.stream.kafka import KafkaAdmin
+
+            admin = KafkaAdmin(self.settings)
+            await admin.delete_topics(await admin.topics())
+            await admin.close()
 
 
 MakeLog = Callable[..., Awaitable[Log]]
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "mock", "kafka"])
 async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
+    bus = os.environ.get("SENTINEL_TEST_KAFKA", "")
+    if request.param == "kafka" and not bus:
+        pytest.skip("SENTINEL_TEST_KAFKA=HOST:PORT names no Kafka broker")
+    if request.param == "mock" and (mark := request.node.get_closest_marker("mock_cannot")):
+        request.applymarker(pytest.mark.xfail(reason=mark.args[0], strict=True, **mark.kwargs))
     logs: list[Log] = []
 
-    async def make(**settings: float) -> Log:
-        logs.append(log := Log(tmp_path / "log.sqlite", kind=request.param, **settings))
-        await log.admin().create_topics({"topic": PARTITIONS, "reviews-dlq": PARTITIONS})
+    async def make(**given: float) -> Log:
+        settings: dict[str, Any] = {"lease_s": 30, "poll_ms": 2, "timeout_s": 3, **given}
+        broker = None
+        if request.param != "sqlite":
+            prefix = f"test-{uuid.uuid4().hex[:12]}-"
+            settings |= {"kind": "kafka", "bootstrap": bus, "prefix": prefix}
+        if request.param == "kafka":
+            settings["lease_s"] = max(settings["lease_s"], LEAST_LEASE_S)
+        if request.param == "mock":
+            broker = MockBroker()
+            settings |= {"bootstrap": broker.bootstrap, "api_version": API_VERSION, "lease_s": MOCK_LEASE_S}
+            for topic, partitions in TOPICS.items():
+                broker.create_topic(prefix + topic, partitions)
+        logs.append(log := Log(tmp_path / "log.sqlite", StreamSettings.model_validate(settings), broker))
+        if broker is None:
+            await log.admin().create_topics(TOPICS)
         return log
 
     yield make
     for log in logs:
         await log.close()
+
+
+def only_on(*logs: str) -> pytest.MarkDecorator:
+    """For what the others have no way to show."""
+    return pytest.mark.parametrize("make_log", logs, indirect=True)
 
 
 @pytest.fixture
@@ -183,6 +251,7 @@ async def test_a_record_comes_back_as_it_was_appended(log: Log) -> None:
     assert before_ms <= record.timestamp_ms <= time.time() * 1000
 
 
+@mock_cannot("the mock makes up every topic it is asked for")
 async def test_an_append_takes_all_of_its_records_or_none(log: Log) -> None:
     producer = log.producer()
     good, bad = await asyncio.gather(
@@ -204,12 +273,14 @@ async def test_offsets_are_dense_whoever_appends(log: Log) -> None:
     assert sorted(one.offset for (one,) in appended) == list(range(60))
 
 
+@mock_cannot("the mock has no CreateTopics")
 async def test_topics_are_created_once(log: Log) -> None:
     admin = log.admin()
     assert await admin.create_topics({"topic": 9, "more": 2}) == {"more"}
     assert await admin.topics() == {"more": 2, "reviews-dlq": PARTITIONS, "topic": PARTITIONS}
 
 
+@mock_cannot("the mock makes up every topic it is asked for, with four partitions", run=False)
 async def test_a_waiting_consumer_gets_partitions_of_a_topic_made_later(make_log: MakeLog) -> None:
     log = await make_log()
     consumer = open_consumer(log.settings, log.path, group="group", topic="later")
@@ -239,23 +310,30 @@ async def test_max_records_bounds_a_poll(log: Log) -> None:
     consumer = log.consumer()
     await settle([consumer], [PARTITIONS])
     seen: list[Record] = []
-    while polled := await consumer.poll(max_records=3, timeout_s=0.01):
+
+    async def is_all_seen() -> bool:
+        polled = await consumer.poll(max_records=3, timeout_s=0.05)
         assert len(polled) <= 3
-        seen += polled
+        seen.extend(polled)
+        return len(seen) >= 20
+
+    await until(is_all_seen)
     assert len(seen) == 20
 
 
 async def test_a_paused_partition_is_left_alone_until_it_is_resumed(log: Log) -> None:
-    (appended,) = await log.producer().append(records(["x"]))
-    position = TopicPartition(appended.topic, appended.partition)
     consumer = log.consumer()
-    await consumer.poll(max_records=0, timeout_s=0.01)
-    consumer.pause(frozenset({position}))
-    assert await consumer.poll(max_records=10, timeout_s=0.01) == []
-    waiting = asyncio.create_task(consumer.poll(max_records=10, timeout_s=60))
+    await settle([consumer], [PARTITIONS])
+    appended = await log.producer().append(records(range(20)))
+    position = appended[0][:2]
+    paused = TopicPartition(*position)
+    consumer.pause(frozenset({paused}))
+    others = [one for one in appended if one[:2] != position]
+    assert {record.partition for record in await take(consumer, len(others))} == {one.partition for one in others}
+    waiting = asyncio.create_task(consumer.poll(max_records=100, timeout_s=60))
     await asyncio.sleep(0)
-    consumer.resume(frozenset({position}))
-    assert [record.value for record in await waiting] == [b"x"]
+    consumer.resume(frozenset({paused}))
+    assert {record.position for record in await waiting} == {paused}
 
 
 async def test_a_cancelled_poll_loses_nothing(log: Log) -> None:
@@ -278,6 +356,7 @@ async def test_a_cancelled_poll_loses_nothing(log: Log) -> None:
     assert sorted(int(record.value) for record in seen) == list(range(10))
 
 
+@mock_cannot(ONE_MEMBER, run=False)
 async def test_partitions_move_from_one_member_to_four_and_back(log: Log) -> None:
     """Every record is handled once although members come and go, and no partition ever has two owners."""
     producer = log.producer()
@@ -315,10 +394,12 @@ async def test_partitions_move_from_one_member_to_four_and_back(log: Log) -> Non
     assert sum(lag.records for lag in await log.admin().lag("group", "topic")) == 0
 
 
+@mock_cannot(ONE_MEMBER, run=False)
 async def test_a_fifth_member_waits_without_a_partition(log: Log) -> None:
     await settle([log.consumer() for _ in range(5)], [1, 1, 1, 1, 0])
 
 
+@mock_cannot(ONE_MEMBER, run=False)
 async def test_a_newcomer_takes_no_more_than_its_share(log: Log) -> None:
     first, second, third = log.consumer(), log.consumer(), log.consumer()
     await settle([first, second], [2, 2])
@@ -347,6 +428,7 @@ async def test_what_a_dead_process_had_not_committed_comes_again(make_log: MakeL
     assert sorted(record.value for record in await take(log.consumer(), 4)) == [b"10", b"11", b"8", b"9"]
 
 
+@mock_cannot(ONE_MEMBER, run=False)
 async def test_a_member_back_from_a_long_sleep_commits_nothing_it_lost(make_log: MakeLog) -> None:
     log = await make_log(lease_s=0.5)
     await log.producer().append(records(range(8)))
@@ -363,24 +445,72 @@ async def test_a_member_back_from_a_long_sleep_commits_nothing_it_lost(make_log:
     assert (await sleeper.ask("poll"))["owned"] == 0
 
 
+@mock_cannot(ONE_MEMBER, run=False)
 async def test_a_member_that_closes_hands_over_at_once(make_log: MakeLog) -> None:
-    log = await make_log(lease_s=3600)
+    log = await make_log(lease_s=1200)
     first, second = log.consumer(), log.consumer()
     await settle([first, second], [2, 2])
     await first.close()
     await settle([second], [4])
 
 
-async def test_a_handler_that_takes_longer_than_the_lease_keeps_its_partitions(make_log: MakeLog) -> None:
+@only_on("kafka")
+async def test_a_named_member_that_dies_has_its_partitions_back_without_waiting(make_log: MakeLog) -> None:
+    """Its lease is twenty minutes: nobody else would get them before."""
+    log = await make_log(lease_s=1200)
+    process = await log.process("host.extractor-1")
+
+    async def owns_all() -> bool:
+        return bool((await process.ask("poll"))["owned"] == PARTITIONS)
+
+    await until(owns_all)
+    await process.killed()
+    await log.producer().append(records(range(8)))
+    back = log.consumer(member="host.extractor-1")
+    assert len(await take(back, 8)) == 8
+    other = log.consumer(member="host.extractor-2")
+    await settle([back, other], [2, 2])
+    await back.close()
+    await settle([other], [4])
+
+
+@only_on("kafka")
+async def test_a_member_whose_name_was_taken_commits_nothing_and_stops(make_log: MakeLog) -> None:
+    log = await make_log()
+    first, second = log.consumer(member="same"), log.consumer(member="same")
+    await settle([first], [4])
+    await settle([second], [4])
+    await log.producer().append(records(range(4)))
+    taken = await take(first, 4)
+    with pytest.raises(ConfigError, match="by this replica's name"):
+        await first.commit(offsets_after(taken))
+    assert len(await take(second, 4)) == 4
+
+
+@mock_cannot(ONE_MEMBER, run=False)
+async def test_work_that_takes_longer_than_the_lease_keeps_its_partitions(make_log: MakeLog) -> None:
     log = await make_log(lease_s=1.5)
     slow, other = log.consumer(), log.consumer()
     await settle([slow, other], [2, 2])
+    slow.pause(slow.assignment())
+    deadline = time.monotonic() + 1.5 * log.settings.lease_s
+    while time.monotonic() < deadline:
+        await asyncio.gather(*(member.poll(max_records=1, timeout_s=0.05) for member in (slow, other)))
+    assert (len(slow.assignment()), len(other.assignment())) == (2, 2)
+
+
+@only_on("sqlite")
+async def test_a_member_that_does_not_even_poll_keeps_its_partitions(make_log: MakeLog) -> None:
+    log = await make_log(lease_s=1.5)
+    idle, other = log.consumer(), log.consumer()
+    await settle([idle, other], [2, 2])
     deadline = time.monotonic() + 1.5 * log.settings.lease_s
     while time.monotonic() < deadline:
         await other.poll(max_records=1, timeout_s=0.05)
     assert len(other.assignment()) == 2
 
 
+@mock_cannot("the mock stamps all records with one time")
 async def test_a_time_leads_to_the_first_record_since(log: Log) -> None:
     producer = log.producer()
     await producer.append(records(["old"], key="one"))
@@ -419,23 +549,103 @@ async def test_lag_counts_what_is_not_committed_and_how_old_it_is(log: Log) -> N
     assert {(lag.records, lag.age_s) for lag in await log.admin().lag("group", "topic")} == {(0, 0.0)}
 
 
+@mock_cannot("the mock keeps records by size, not by age", run=False)
 async def test_retention_drops_records_and_keeps_offsets(make_log: MakeLog) -> None:
+    """A broker looks for what is too old every log.retention.check.interval.ms: five minutes unless it is set."""
     log = await make_log(retention_h=0.1 / 3600)
     producer, admin = log.producer(), log.admin()
     await producer.append(records(range(3), key="one"))
-    dropped = 0
 
     async def is_gone() -> bool:
-        nonlocal dropped
-        dropped += await admin.expire()
-        return dropped == 3
+        await admin.expire()
+        return sum(lag.records for lag in await admin.lag("group", "topic")) == 0
 
     await until(is_gone)
-    lags = await admin.lag("group", "topic")
-    assert (sum(lag.end for lag in lags), sum(lag.records for lag in lags)) == (3, 0)
+    assert sum(lag.end for lag in await admin.lag("group", "topic")) == 3
     (appended,) = await producer.append(records(["next"], key="one"))
     assert appended.offset == 3
-    assert [record.offset for record in await admin.read(TopicPartition("topic", appended.partition), 0, 9)] == [3]
+    left = await admin.read(TopicPartition("topic", appended.partition), 0, 9)
+    assert {record.offset for record in left} <= {3}
+
+
+async def test_a_record_too_large_is_refused_alone(make_log: MakeLog) -> None:
+    log = await make_log(max_record_bytes=65536)
+    producer = log.producer()
+    fitting = NewRecord("topic", b"k", b"v" * 65535)
+    refused, taken = await asyncio.gather(
+        producer.append([NewRecord("topic", b"k", b"small"), NewRecord("topic", b"k", b"v" * 65536)]),
+        producer.append([fitting]),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, RecordTooLarge)
+    assert "65537 bytes" in str(refused)
+    assert "max_record_bytes = 65536" in str(refused)
+    assert isinstance(taken, list)
+    assert await log.values() == [fitting.value.decode()]
+
+
+async def test_the_dead_letter_of_the_largest_record_fits(make_log: MakeLog) -> None:
+    log = await make_log(max_record_bytes=65536)
+    labels = {"h": b"h" * 16000}
+    await log.producer().append([NewRecord("topic", b"k", b"v" * (65536 - 16002), labels)])
+    (record,) = await take(log.consumer(), 1)
+    letter = codec.dead_letter(
+        record,
+        reason="undecodable",
+        message="m" * 1000,
+        attempts=1,
+        first_failed_at_ns=1,
+        last_failed_at_ns=1,
+        group="group",
+        service_version="1",
+    )
+    (appended,) = await log.producer().append([letter])
+    assert appended.topic == "reviews-dlq"
+
+
+@only_on("sqlite", "mock")
+async def test_a_log_that_is_away_is_named_and_served_once_it_is_back(make_log: MakeLog) -> None:
+    """Without a deadline of their own: each refusal comes within the log's timeout, or the test never ends."""
+    log = await make_log(timeout_s=1)
+    await log.producer().append(records(["before"]))
+    log.go_away()
+    producer, consumer, admin = log.producer(), log.consumer(), log.admin()
+    for refused in (producer.append(records(["lost"])), consumer.poll(max_records=1, timeout_s=60), admin.topics()):
+        with pytest.raises(BusUnavailable, match=re.escape(log.where)):
+            await refused
+    log.come_back()
+    await producer.append(records(["after"]))
+    assert {record.value for record in await take(consumer, 2)} == {b"before", b"after"}
+
+
+@only_on("mock")
+async def test_an_outage_refuses_and_then_goes_on_where_it_was(make_log: MakeLog) -> None:
+    log = await make_log(timeout_s=1)
+    producer, consumer = log.producer(), log.consumer()
+    await producer.append(records(range(3)))
+    await consumer.commit(offsets_after(await take(consumer, 3)))
+    log.go_away()
+    with pytest.raises(BusUnavailable, match="start it"):
+        await producer.append(records(["lost"]))
+    with pytest.raises(BusUnavailable, match="start it"):
+        await consumer.poll(max_records=9, timeout_s=60)
+    log.come_back()
+
+    async def is_taken() -> bool:
+        with contextlib.suppress(BusUnavailable):
+            return bool(await producer.append(records(["after"])))
+        return False
+
+    await until(is_taken)
+    seen: list[bytes] = []
+
+    async def is_seen() -> bool:
+        with contextlib.suppress(BusUnavailable):
+            seen.extend(record.value for record in await consumer.poll(max_records=9, timeout_s=0.1))
+        return b"after" in seen
+
+    await until(is_seen)
+    assert set(seen) <= {b"after", b"lost"}
 
 
 async def test_a_closed_log_says_so(log: Log) -> None:
@@ -459,6 +669,7 @@ async def test_processes_append_and_consume_at_once(log: Log) -> None:
     assert sorted(seen) == sorted(expected)
 
 
+@mock_cannot(ONE_MEMBER, run=False)
 async def test_two_processes_share_the_work(log: Log) -> None:
     first, second = await log.process(), await log.process()
     for process in (first, second):
@@ -488,6 +699,7 @@ async def test_no_acknowledged_append_dies_with_its_process(log: Log) -> None:
     assert acknowledged <= set(await log.values())
 
 
+@only_on("sqlite")
 async def test_a_full_disk_refuses_and_keeps_what_was_acknowledged(log: Log) -> None:
     process = await log.process()
     assert await process.ask("append 1 before") == {"appended": "before-0"}

@@ -10,7 +10,9 @@ from sentinelctl.checks import Check, Verdict, run_checks
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.lifecycle import Project
 from sentinelctl.runtime.process import free_ports
+from services.contract import Topic
 from services.settings import load
+from tests.contracts.mock_broker import API_VERSION, MockBroker
 from tests.redis_process import running_redis
 
 PORTS = ("WEBHOOK_PORT", "INFERENCE_PORT", "INFERENCE_METRICS_PORT", "EXTRACTOR_METRICS_PORT", "PUBLISHER_METRICS_PORT")
@@ -133,3 +135,28 @@ def test_a_github_that_does_not_answer_is_said(tmp_path: Path) -> None:
     found = checks(tmp_path, is_online=True, SENTINEL_GITHUB_API_URL=url)["github"]
     assert found.verdict is Verdict.FAILED
     assert found.seen.startswith(url)
+
+
+def test_a_kafka_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    (port,) = free_ports({"port": "127.0.0.1"}, but=[]).values()
+    address = f"127.0.0.1:{port}"
+    found = checks(
+        tmp_path, SENTINEL_STREAM_KIND="kafka", SENTINEL_STREAM_BOOTSTRAP=address, SENTINEL_STREAM_TIMEOUT_S="1"
+    )
+    assert failed(found) == ["kafka"]
+    assert found["kafka"].seen.startswith(f"Kafka at {address} did not answer within 1 s")
+    assert "ECONNREFUSED" in found["kafka"].seen
+    assert "stream.bootstrap" in found["kafka"].seen
+
+
+def test_a_kafka_that_answers_says_how_many_of_our_topics_it_has(tmp_path: Path) -> None:
+    with MockBroker() as broker:
+        broker.create_topic("mine-push-events", 4)
+        found = checks(
+            tmp_path,
+            SENTINEL_STREAM_KIND="kafka",
+            SENTINEL_STREAM_PREFIX="mine-",
+            SENTINEL_STREAM_BOOTSTRAP=broker.bootstrap,
+            SENTINEL_STREAM_API_VERSION=API_VERSION,
+        )
+    assert found["kafka"].seen == f"{broker.bootstrap} answers; 1 of {len(Topic)} topics"

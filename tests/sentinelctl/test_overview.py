@@ -132,3 +132,16 @@ def test_a_log_that_fails_hides_nothing_of_what_runs(project: Project) -> None:
     assert found.lag == []
     assert "move the file aside" in found.log_fault
     assert any(line.startswith("lag unknown: the log at ") for line in found.notes())
+
+
+def test_a_log_that_does_not_answer_is_said_beside_what_runs(tmp_path: Path) -> None:
+    given = {
+        "SENTINEL_PROJECT_STATE_DIR": str(tmp_path / "state"),
+        "SENTINEL_STREAM_KIND": "kafka",
+        "SENTINEL_STREAM_BOOTSTRAP": "127.0.0.1:1",
+        "SENTINEL_STREAM_TIMEOUT_S": "1",
+    }
+    shown = overview(Project(load(None, given)))
+    assert shown.lag == []
+    assert "Kafka at 127.0.0.1:1" in shown.document()["log_fault"]
+    assert [note for note in shown.notes() if note.startswith("lag unknown: Kafka at 127.0.0.1:1")]

@@ -466,6 +466,20 @@ async def test_a_refused_append_is_tried_again_without_handling_again(bench: Ben
     assert [record.value for record in await bench.read("out")] == [b"x"]
 
 
+async def test_a_record_whose_outcome_is_too_large_is_set_aside_and_the_next_goes_on(bench: Bench) -> None:
+    async def effect(record: Record) -> Sequence[NewRecord]:
+        size = bench.settings.max_record_bytes if record.value == b"wide" else 1
+        return [NewRecord("out", record.key, b"x" * size)]
+
+    bench.start(effect)
+    await bench.append("wide", "narrow", key="one")
+    await until(lambda: bench.committed_is(2))
+    (letter,) = await bench.letters()
+    assert (letter.value, letter.reason, letter.attempts) == (b"wide", "too_large", 1)
+    assert "max_record_bytes" in letter.message
+    assert [record.value for record in await bench.read("out")] == [b"x"]
+
+
 async def test_a_lost_log_is_waited_for(bench: Bench, tmp_path: Path) -> None:
     broken = tmp_path / "broken" / "log.sqlite"
     broken.parent.write_text("a file where the folder should be")

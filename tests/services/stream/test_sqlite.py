@@ -98,13 +98,22 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     await admin.close()
 
 
-async def test_appends_that_wait_for_one_commit_go_into_the_next_together(tmp_path: Path) -> None:
+async def test_appends_that_wait_for_one_commit_go_into_the_next_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "log.sqlite"
     ticks = itertools.count(1_000_000.0)  # a look at the clock per transaction, at least: each has its own time
+    is_asked, has_answered = slow_disk(monkeypatch)
     admin, producer = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS, now=lambda: next(ticks))
     await admin.create_topics({"topic": 1})
-    await asyncio.gather(*(producer.append([NewRecord("topic", b"k", b"v")]) for _ in range(50)))
-    await producer.append([NewRecord("topic", b"k", b"v")])
+    appends = [asyncio.create_task(producer.append([NewRecord("topic", b"k", b"v")]))]
+    try:
+        await asyncio.to_thread(is_asked.wait)
+        appends += [asyncio.create_task(producer.append([NewRecord("topic", b"k", b"v")])) for _ in range(50)]
+        await asyncio.sleep(0)  # all have begun
+    finally:
+        has_answered.set()
+    await asyncio.gather(*appends)
     records = await admin.read(TopicPartition("topic", 0), 0, 100)
     assert len(records) == 51
     assert len({record.timestamp_ms for record in records}) == 2
@@ -175,21 +184,50 @@ async def test_a_partition_that_was_lost_and_came_back_is_first_reported_as_lost
         await one.close()
 
 
+async def test_a_group_larger_than_one_statement_keeps_the_order_of_each_partition(tmp_path: Path) -> None:
+    """Statements hold 64 rows: groups around and above that, over several partitions and topics."""
+    admin, producer = SqliteAdmin(tmp_path / "log", SETTINGS), SqliteProducer(tmp_path / "log", SETTINGS)
+    await admin.create_topics({"one": 3, "two": 12})
+    sent: dict[TopicPartition, list[bytes]] = {}
+    number = itertools.count()
+    for size in (1, 63, 64, 65, 200):
+        keys = [str(next(number)) for _ in range(size)]
+        records = [NewRecord("one" if int(key) % 2 else "two", key.encode(), f"v{key}".encode()) for key in keys]
+        for record, at in zip(records, await producer.append(records), strict=True):
+            seen = sent.setdefault(TopicPartition(at.topic, at.partition), [])
+            assert at.offset == len(seen), "offsets are dense"
+            seen.append(record.value)
+    assert len(sent) == 15
+    for position, values in sent.items():
+        assert [record.value for record in await admin.read(position, 0, 1000)] == values
+    await producer.close()
+    await admin.close()
+
+
+async def test_in_one_commit_an_unknown_topic_fails_its_own_append_and_no_other(tmp_path: Path) -> None:
+    admin, producer = SqliteAdmin(tmp_path / "log", SETTINGS), SqliteProducer(tmp_path / "log", SETTINGS)
+    await admin.create_topics({"known": 1})
+    both = [NewRecord("known", b"", b"never"), NewRecord("unknown", b"", b"never")]
+    appends = [producer.append([NewRecord("known", b"", b"0")]), producer.append(both)]
+    appends += [producer.append([NewRecord("known", b"", b"1")])]
+    first, failed, last = await asyncio.gather(*appends, return_exceptions=True)
+    assert (first, last) == ([("known", 0, 0)], [("known", 0, 1)])
+    assert isinstance(failed, BusUnavailable)
+    assert "no topic unknown" in str(failed)
+    assert [record.value for record in await admin.read(TopicPartition("known", 0), 0, 9)] == [b"0", b"1"]
+    await producer.close()
+    await admin.close()
+
+
 async def test_nobody_else_waits_while_an_append_waits_for_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "log.sqlite"
-    is_asked, has_answered = threading.Event(), threading.Event()
-
-    def slow_disk(_: int) -> None:
-        is_asked.set()
-        has_answered.wait()
-
+    is_asked, has_answered = slow_disk(monkeypatch)
     admin, accepting, redoing = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS), redoing_producer(path)
     consumer = SqliteConsumer(path, SETTINGS, group="group", topic="topic")
     await admin.create_topics({"topic": 1})
     assert await consumer.poll(max_records=9, timeout_s=0) == []
-    monkeypatch.setattr(connection, "to_disk", slow_disk)
     accepted = asyncio.create_task(accepting.append([NewRecord("topic", b"", b"accepted")]))
     try:
         await asyncio.to_thread(is_asked.wait)
@@ -246,6 +284,18 @@ async def test_a_power_cut_that_takes_an_append_takes_the_commit_behind_it(tmp_p
     assert set(after_cuts(path, tmp_path / "copy")) == whole | {(end, end - 1) for end in range(1, events + 1)}
     await consumer.close()
     await redoing.close()
+
+
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Set once the disk was asked to keep something; to be set for it to answer."""
+    is_asked, has_answered = threading.Event(), threading.Event()
+
+    def to_disk(_: int) -> None:
+        is_asked.set()
+        has_answered.wait()
+
+    monkeypatch.setattr(connection, "to_disk", to_disk)
+    return is_asked, has_answered
 
 
 def redoing_producer(path: Path) -> SqliteProducer:

@@ -1,7 +1,7 @@
 """A log and claims in memory, each of which can fail, and the receiver between them."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,9 @@ class Log:
     async def append(self, records: Sequence[NewRecord]) -> list[Appended]:
         if self.fault is not None:
             raise self.fault
+        start = len(self.records)
         self.records.extend(records)
-        return [Appended(record.topic, 0, len(self.records) - 1) for record in records]
+        return [Appended(record.topic, 0, offset) for offset, record in enumerate(records, start)]
 
     async def close(self) -> None: ...
 
@@ -45,17 +46,26 @@ class Memory:
     is_lost: bool = False
     at_put: Callable[[], None] = lambda: None
 
-    async def get(self, key: str) -> bytes | None:
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         if self.is_lost:
             raise ClaimsUnavailable("no claims")
-        return self.values.get(key)
+        return [self.values.get(key) for key in keys]
 
-    async def put(self, key: str, value: bytes, *, keep_s: float) -> None:
+    async def put_many(self, values: Mapping[str, bytes], *, keep_s: float) -> None:
         self.at_put()
         if self.is_lost:
             raise ClaimsUnavailable("no claims")
-        self.values[key] = value
+        self.values.update(values)
         self.kept_s = keep_s
+
+    async def get(self, key: str) -> bytes | None:
+        raise AssertionError("the receiver asks for groups")
+
+    async def put(self, key: str, value: bytes, *, keep_s: float) -> None:
+        raise AssertionError("the receiver remembers groups")
+
+    async def known_since(self) -> float:
+        raise AssertionError("the receiver claims nothing")
 
     async def claim(self, key: str, *, lease_s: float) -> Claim:
         raise AssertionError("the receiver claims nothing")

@@ -43,7 +43,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     )
     assert process.stderr is not None
     try:
-        yield process, json.loads(process.stderr.readline())["port"]
+        yield process, next(line["port"] for line in map(json.loads, process.stderr) if "port" in line)
     finally:
         process.kill()
         process.communicate()
@@ -142,6 +142,32 @@ def test_what_would_flood_it_is_refused_and_the_next_delivery_taken(
     assert said.startswith(b"HTTP/1.1 " + status) or (not said and len(parts) > 2 and status != b"413")
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         assert client.post("/webhook", content=BODY, headers=HEADERS).status_code == 202
+
+
+def test_a_sender_that_waits_for_leave_to_send_its_body_gets_it(receiver: tuple[subprocess.Popen[str], int]) -> None:
+    """What is written is kept until an answer is complete, but for this."""
+    _, port = receiver
+    lines = [f"{name}: {value}" for name, value in {**HEADERS, "Content-Length": str(len(BODY))}.items()]
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(HEAD + "\r\n".join([*lines, "Expect: 100-continue", "", ""]).encode())
+        assert client.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(BODY)
+        assert client.recv(65536).startswith(b"HTTP/1.1 202 Accepted\r\n")
+
+
+def test_requests_sent_one_after_the_other_unanswered_are_answered_in_order(
+    receiver: tuple[subprocess.Popen[str], int],
+) -> None:
+    _, port = receiver
+    lines = [f"{name}: {value}" for name, value in {**HEADERS, "Content-Length": str(len(BODY))}.items()]
+    request = HEAD + "\r\n".join([*lines, "", ""]).encode() + BODY
+    said = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(request * 2 + b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        while more := client.recv(65536):
+            said += more
+    assert [answer[:3] for answer in said.split(b"HTTP/1.1 ")[1:]] == [b"202", b"202", b"200"]
+    assert said.index(b"accepted") < said.index(b"duplicate") < said.index(b"ok\n")
 
 
 def test_while_the_log_is_broken_a_delivery_is_answered_503_and_forgotten(tmp_path: Path) -> None:
