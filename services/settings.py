@@ -224,6 +224,13 @@ class PublisherSettings(Section):
     min_confidence: float = Field(0.6, ge=0, le=1, description="least calibrated confidence of a finding that is shown")
 
 
+class PrometheusSettings(Section):
+    enabled: bool = Field(True, description="record metrics: up starts Prometheus too, where it is installed")
+    port: int = Field(Port.PROMETHEUS, ge=0, le=65535, description="its port, on loopback")
+    retention_days: float = Field(15, ge=0.1, description="days that metrics are kept; the burn rates look back 3")
+    retention_mb: int = Field(512, ge=16, description="megabytes after which the oldest metrics go sooner")
+
+
 class Settings(Section):
     """All sections, frozen. `load()` is the way to get one."""
 
@@ -235,6 +242,7 @@ class Settings(Section):
     extractor: ExtractorSettings = Field(default_factory=ExtractorSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
     publisher: PublisherSettings = Field(default_factory=PublisherSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
     @property
     def state_dir(self) -> Path:
