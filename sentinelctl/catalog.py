@@ -32,15 +32,20 @@ class _Role:
 
 _ROLES = {
     Role.INFERENCE: _Role(
-        ("project", "stream", "inference"), {"grpc": "port", "metrics": "metrics_port"}, "metrics", publishes="grpc"
+        ("project", "stream", "tracing", "inference"),
+        {"grpc": "port", "metrics": "metrics_port"},
+        "metrics",
+        publishes="grpc",
     ),
     Role.EXTRACTOR: _Role(
-        ("project", "stream", "claims", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"
+        ("project", "stream", "claims", "github", "tracing", "extractor"), {"metrics": "metrics_port"}, "metrics"
     ),
     Role.PUBLISHER: _Role(
-        ("project", "stream", "claims", "github", "publisher"), {"metrics": "metrics_port"}, "metrics"
+        ("project", "stream", "claims", "github", "tracing", "publisher"), {"metrics": "metrics_port"}, "metrics"
     ),
-    Role.WEBHOOK: _Role(("project", "stream", "claims", "webhook"), {"http": "port"}, "http", max_replicas=1),
+    Role.WEBHOOK: _Role(
+        ("project", "stream", "claims", "tracing", "webhook"), {"http": "port"}, "http", max_replicas=1
+    ),
 }
 
 SERVICES: tuple[str, ...] = (*(role.value for role in _ROLES), prometheus.NAME)

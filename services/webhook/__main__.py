@@ -12,9 +12,10 @@ import structlog
 from services.claims import open_claims
 from services.contract import Role, Topic
 from services.errors import BusUnavailable, ConfigError
-from services.settings import Settings, WebhookSettings, load, variable
+from services.settings import Settings, WebhookSettings, load, replica_name, variable
 from services.stream import open_admin, open_producer
 from services.telemetry import Metrics, configure_logging
+from services.tracing import open_tracing
 from services.webhook.app import Receiver, create_app
 from services.webhook.server import Server
 
@@ -53,6 +54,7 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
     producer = open_producer(settings.stream, settings.stream_path)
     admin = open_admin(settings.stream, settings.stream_path)
     claims = open_claims(settings)
+    tracing = open_tracing(settings, Role.WEBHOOK, replica_name())
 
     async def is_ready() -> bool:
         try:
@@ -68,6 +70,7 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
         keys,
         max_body_bytes=settings.webhook.max_body_bytes,
         keep_s=settings.claims.keep_days * 86400,
+        tracing=tracing,
     )
     server = Server(create_app(receiver, metrics, is_ready))
     loop = asyncio.get_running_loop()
@@ -82,6 +85,7 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
         await producer.close()
         await admin.close()
         await claims.close()
+        tracing.close()
 
 
 def main() -> int:
