@@ -12,6 +12,7 @@ from services.contract import Group, Role, Topic
 from services.errors import ConfigError
 from services.extractor.handler import Handler
 from services.extractor.kept import KeptReviewer
+from services.extractor.look import Look
 from services.extractor.reviewer import GrpcReviewer, Targets
 from services.github.client import GitHub
 from services.settings import Settings, load, replica_name
@@ -44,6 +45,7 @@ async def run(settings: Settings) -> None:
                 producer,
                 Handler(
                     github,
+                    Look(github, claims, keep_s=settings.claims.keep_days * 86400),
                     kept,
                     producer,
                     settings.extractor,
