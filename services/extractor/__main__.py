@@ -32,7 +32,7 @@ async def run(settings: Settings) -> None:
     claims = open_claims(settings)
     kept = KeptReviewer(reviewer, claims, keep_s=settings.claims.chunk_keep_h * 3600)
     async with GitHub(settings.github, metrics) as github:
-        producer = open_producer(settings.stream, settings.stream_path)
+        producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
         try:
             runner = Runner(
                 open_consumer(

@@ -26,7 +26,7 @@ async def run(settings: Settings) -> None:
     metrics = Metrics()
     tracing = open_tracing(settings, Role.PUBLISHER, replica_name())
     claims = open_claims(settings)
-    producer = open_producer(settings.stream, settings.stream_path)
+    producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
     try:
         async with GitHub(settings.github, metrics) as github:
             runner = Runner(
