@@ -99,10 +99,13 @@ def open_tracing(settings: "Settings", service: str, instance: str = "") -> Trac
         return OFF
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from requests import Session
     except ImportError as exc:
         raise ConfigError(
             f"tracing.endpoint is {endpoint}, and OpenTelemetry is not installed ({exc}): "
             "`pip install 'sentinel-review[otel]'`, or leave tracing.endpoint empty"
         ) from exc
-    exporter: Any = OTLPSpanExporter(endpoint, timeout=_EXPORT_S)
+    session = Session()
+    session.trust_env = False  # a collector is a neighbour: no proxy, no .netrc
+    exporter: Any = OTLPSpanExporter(endpoint, timeout=_EXPORT_S, session=session)
     return On(exporter, service=service, namespace=settings.project.name, instance=instance)

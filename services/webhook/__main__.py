@@ -15,7 +15,7 @@ from services.errors import BusUnavailable, ConfigError
 from services.settings import Settings, WebhookSettings, load, replica_name, variable
 from services.stream import open_admin, open_producer
 from services.telemetry import Metrics, configure_logging
-from services.tracing import open_tracing
+from services.tracing import Tracing, open_tracing
 from services.webhook.app import Receiver, create_app
 from services.webhook.intake import recall
 from services.webhook.server import Server
@@ -50,12 +50,11 @@ def listen(bind: str, port: int) -> socket.socket:
         ) from exc
 
 
-async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) -> None:
+async def run(settings: Settings, listener: socket.socket, keys: list[bytes], tracing: Tracing) -> None:
     metrics = Metrics()
     producer = open_producer(settings.stream, settings.stream_path)
     admin = open_admin(settings.stream, settings.stream_path)
     claims = open_claims(settings)
-    tracing = open_tracing(settings, Role.WEBHOOK, replica_name())
 
     async def is_ready() -> bool:
         try:
@@ -97,6 +96,7 @@ def main() -> int:
     try:
         settings = load()
         keys = secrets(settings.webhook)
+        tracing = open_tracing(settings, Role.WEBHOOK, replica_name())
         listener = listen(settings.webhook.bind, settings.webhook.port)
     except ConfigError as exc:
         log.error("webhook.refused", error=str(exc))
@@ -105,7 +105,7 @@ def main() -> int:
     gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
     gc.set_threshold(10_000)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run(settings, listener, keys))
+        runner.run(run(settings, listener, keys, tracing))
     return 0
 
 
