@@ -2,25 +2,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from services.errors import ConfigError
 from services.settings import load
-from services.tracing import OFF, On, open_tracing
-
-TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-
-
-class Collected:
-    def __init__(self) -> None:
-        self._exporter = InMemorySpanExporter()
-        self.tracing = On(self._exporter, service="publisher", namespace="sentinel", instance="host.publisher-1")
-
-    def spans(self) -> dict[str, ReadableSpan]:
-        self.tracing.close()
-        return {span.name: span for span in self._exporter.get_finished_spans()}
+from services.tracing import OFF, open_tracing
+from tests.services.spans import PARENT, TRACE, TRACEPARENT, Collected, id_of, parent_of
 
 
 @pytest.fixture
@@ -39,22 +26,20 @@ def ids(traceparent: str) -> tuple[str, str]:
 
 def test_without_a_collector_nothing_is_made() -> None:
     assert open_tracing(load(None, {}), "publisher") is OFF
-    with OFF.span("work", f"00-{TRACE}-{PARENT}-01", "consumer") as trace:
+    with OFF.span("work", TRACEPARENT, "consumer") as trace:
         assert trace == ""
 
 
 def test_a_span_lies_below_its_parent_and_what_follows_below_the_span(collected: Collected) -> None:
-    with collected.tracing.span("outer", f"00-{TRACE}-{PARENT}-01", "consumer", topic="reviews", offset=7) as outer:
+    with collected.tracing.span("outer", TRACEPARENT, "consumer", topic="reviews", offset=7) as outer:
         pass
     with collected.tracing.span("inner", outer, "server") as inner:
         pass
     spans = collected.spans()
-    assert spans["outer"].parent is not None
-    assert f"{spans['outer'].parent.span_id:016x}" == PARENT
-    assert ids(outer) == (TRACE, f"{spans['outer'].get_span_context().span_id:016x}")
-    assert spans["inner"].parent is not None
-    assert f"{spans['inner'].parent.span_id:016x}" == ids(outer)[1]
-    assert ids(inner)[0] == TRACE
+    assert parent_of(spans["outer"]) == PARENT
+    assert ids(outer) == (TRACE, id_of(spans["outer"]))
+    assert parent_of(spans["inner"]) == id_of(spans["outer"])
+    assert ids(inner) == (TRACE, id_of(spans["inner"]))
     assert (spans["outer"].kind, spans["inner"].kind) == (SpanKind.CONSUMER, SpanKind.SERVER)
     assert dict(spans["outer"].attributes or {}) == {"sentinel.topic": "reviews", "sentinel.offset": 7}
     about = spans["outer"].resource.attributes
@@ -65,7 +50,7 @@ def test_a_span_lies_below_its_parent_and_what_follows_below_the_span(collected:
 def test_what_is_no_traceparent_begins_a_trace(collected: Collected, parent: str) -> None:
     with collected.tracing.span("work", parent, "server") as trace:
         ids(trace)
-    assert collected.spans()["work"].parent is None
+    assert parent_of(collected.spans()["work"]) == ""
 
 
 def test_a_trace_that_its_sender_does_not_sample_goes_on_unrecorded(collected: Collected) -> None:
