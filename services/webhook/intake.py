@@ -55,6 +55,7 @@ class Intake:
         self._producer = producer
         self._claims = claims
         self._metrics = metrics
+        metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append")  # from 0 on, so that a first error is an increase
         self._timeout_s = timeout_s
         self._keep_s = keep_s
         self._under_way: dict[str, _Delivery] = {}

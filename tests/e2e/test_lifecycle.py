@@ -75,6 +75,7 @@ class Site:
             **{name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
             **{f"SENTINEL_{name}": "0" for name in (*ports, "PUBLISHER_METRICS_PORT")},
             "SENTINEL_PROJECT_STATE_DIR": str(self.folder / "state"),
+            "SENTINEL_PROMETHEUS_ENABLED": "false",
             "SENTINEL_STREAM_LEASE_S": "3",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",
