@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sentinelctl import prometheus
 from sentinelctl.catalog import SERVICES, catalog
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
 from sentinelctl.plan import plan, plan_down, plan_restart
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 READY_S: Final = 60.0
+_ONCE: Final = {
+    "webhook": "has one address that GitHub knows",
+    "prometheus": "keeps its data in one folder",
+}
 
 
 class Project:
@@ -48,7 +53,7 @@ class Project:
         wanted = [spec for spec in desired if only is None or spec.name in only]
         names = {spec.name for spec in wanted if spec.replicas}
         check_secrets(self.settings, names)
-        if names - {Role.INFERENCE.value}:  # which keeps no claims
+        if names - {Role.INFERENCE.value, prometheus.NAME}:  # which keep no claims
             check_claims(self.settings)
         found = plan(desired, self.runtime.observe(), only=only)
         self.runtime.check(found)
@@ -67,8 +72,8 @@ class Project:
         for spec in desired:
             if spec.max_replicas is not None and spec.replicas > spec.max_replicas:
                 raise UsageError(
-                    f"{spec.name} has one address that GitHub knows, so it runs once; asked for: {spec.replicas}",
-                    remedy="one receiver takes hundreds of deliveries a second; scale another service",
+                    f"{spec.name} {_ONCE[spec.name]}, so it runs once; asked for: {spec.replicas}",
+                    remedy="scale another service",
                 )
         check_secrets(self.settings, [name for name, count in replicas.items() if count])
         found = plan(desired, self.runtime.observe(), only=replicas.keys())
@@ -137,7 +142,9 @@ class Project:
         found = [path.with_name(path.name + suffix) for path in named for suffix in ("", "-wal", "-shm")]
         for folder in (self.state_dir.logs, self.state_dir.endpoints):
             found += sorted(folder.iterdir()) if folder.is_dir() else []
-        found += [self.state_dir.scale, self.state_dir.digest_key, self.state_dir.supervisor_lock]
+        state = self.state_dir
+        found += sorted(state.prometheus.rglob("*"))
+        found += [state.scale, state.targets, state.digest_key, state.supervisor_lock]
         return [path for path in found if path.is_file()]
 
     def delete_data(self) -> list[Path]:
@@ -145,7 +152,8 @@ class Project:
         found = self.data_files()
         for path in found:
             path.unlink(missing_ok=True)
-        for folder in (self.state_dir.logs, self.state_dir.endpoints):
+        within = sorted((path for path in self.state_dir.prometheus.rglob("*") if path.is_dir()), reverse=True)
+        for folder in (self.state_dir.logs, self.state_dir.endpoints, *within, self.state_dir.prometheus):
             with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
                 folder.rmdir()
         return found

@@ -204,7 +204,7 @@ class InferenceSettings(Section):
         "onnx", description="torchscript needs the [train] extra and an export"
     )
     weights: str = Field("", description="folder of other weights; empty: the shipped ones")
-    threads: int = Field(0, ge=0, description="threads of a forward pass; 0: one per core")
+    threads: int = Field(0, ge=0, description="forward passes at once; 0: one per core")
     max_batch: int = Field(32, ge=1, description="chunks in one forward pass")
     window_ms: float = Field(20, ge=0, description="longest a chunk waits for company on a busy engine")
     max_queue_ms: float = Field(
@@ -224,6 +224,22 @@ class PublisherSettings(Section):
     min_confidence: float = Field(0.6, ge=0, le=1, description="least calibrated confidence of a finding that is shown")
 
 
+class TracingSettings(Section):
+    endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@]+)?$",
+        description="OTLP/HTTP address of a collector of spans, such as http://127.0.0.1:4318/v1/traces; empty: none "
+        "are made; needs the [otel] extra",
+    )
+
+
+class PrometheusSettings(Section):
+    enabled: bool = Field(True, description="record metrics: up starts Prometheus too, where it is installed")
+    port: int = Field(Port.PROMETHEUS, ge=0, le=65535, description="its port, on loopback")
+    retention_days: float = Field(15, ge=0.1, description="days that metrics are kept; the burn rates look back 3")
+    retention_mb: int = Field(512, ge=16, description="megabytes after which the oldest metrics go sooner")
+
+
 class Settings(Section):
     """All sections, frozen. `load()` is the way to get one."""
 
@@ -235,6 +251,8 @@ class Settings(Section):
     extractor: ExtractorSettings = Field(default_factory=ExtractorSettings)
     inference: InferenceSettings = Field(default_factory=InferenceSettings)
     publisher: PublisherSettings = Field(default_factory=PublisherSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
     @property
     def state_dir(self) -> Path:

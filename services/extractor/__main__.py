@@ -12,6 +12,7 @@ from services.contract import Group, Role, Topic
 from services.errors import ConfigError
 from services.extractor.handler import Handler
 from services.extractor.kept import KeptReviewer
+from services.extractor.look import Look
 from services.extractor.reviewer import GrpcReviewer, Targets
 from services.github.client import GitHub
 from services.settings import Settings, load, replica_name
@@ -19,17 +20,19 @@ from services.stream import open_consumer, open_producer
 from services.stream.runner import Limits, Runner
 from services.stream.types import max_value_bytes
 from services.telemetry import Metrics, OpsServer, configure_logging
+from services.tracing import open_tracing
 
 log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
     metrics = Metrics()
+    tracing = open_tracing(settings, Role.EXTRACTOR, replica_name())
     reviewer = GrpcReviewer(Targets(settings.inference.target))
     claims = open_claims(settings)
     kept = KeptReviewer(reviewer, claims, keep_s=settings.claims.chunk_keep_h * 3600)
     async with GitHub(settings.github, metrics) as github:
-        producer = open_producer(settings.stream, settings.stream_path)
+        producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
         try:
             runner = Runner(
                 open_consumer(
@@ -42,6 +45,7 @@ async def run(settings: Settings) -> None:
                 producer,
                 Handler(
                     github,
+                    Look(github, claims, keep_s=settings.claims.keep_days * 86400),
                     kept,
                     producer,
                     settings.extractor,
@@ -51,6 +55,7 @@ async def run(settings: Settings) -> None:
                 topic=Topic.PUSH_EVENTS,
                 group=Group.EXTRACTOR,
                 metrics=metrics,
+                tracing=tracing,
                 limits=Limits(max_in_flight=settings.extractor.max_in_flight),
             )
             loop = asyncio.get_running_loop()
@@ -64,6 +69,7 @@ async def run(settings: Settings) -> None:
             await reviewer.close()
             await claims.close()
             await producer.close()
+            tracing.close()
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ SENTINEL_TEST_KAFKA=HOST:PORT names. What the mock cannot do is marked at the te
 import asyncio
 import contextlib
 import json
+import os
 import re
 import signal
 import sys
@@ -29,10 +30,10 @@ from services.stream.runner import Runner
 from services.stream.types import NewRecord, Record, TopicPartition
 from services.telemetry import Metrics
 from tests.contracts.mock_broker import API_VERSION, MockBroker
-from tests.real_broker import BROKER, LEAST_LEASE_S, delete_topics
 
 PARTITIONS = 4
 TOPICS = {"topic": PARTITIONS, "reviews-dlq": PARTITIONS}
+LEAST_LEASE_S = 6  # of a Kafka broker that nobody configured
 MOCK_LEASE_S = 3  # a member that joins the mock after another left waits for all but a second of it
 ONE_MEMBER = "the mock ends a rebalance of two members before the second has joined: a race, so it is not run"
 
@@ -141,7 +142,11 @@ class Log:
         if self._broker is not None:
             self._broker.close()
         elif self.settings.kind == "kafka":
-            await asyncio.to_thread(delete_topics, self.settings)
+            from services.stream.kafka import KafkaAdmin
+
+            admin = KafkaAdmin(self.settings)
+            await admin.delete_topics(await admin.topics())
+            await admin.close()
 
 
 MakeLog = Callable[..., Awaitable[Log]]
@@ -149,7 +154,8 @@ MakeLog = Callable[..., Awaitable[Log]]
 
 @pytest.fixture(params=["sqlite", "mock", "kafka"])
 async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
-    if request.param == "kafka" and not BROKER:
+    bus = os.environ.get("SENTINEL_TEST_KAFKA", "")
+    if request.param == "kafka" and not bus:
         pytest.skip("SENTINEL_TEST_KAFKA=HOST:PORT names no Kafka broker")
     if request.param == "mock" and (mark := request.node.get_closest_marker("mock_cannot")):
         request.applymarker(pytest.mark.xfail(reason=mark.args[0], strict=True, **mark.kwargs))
@@ -160,7 +166,7 @@ async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         broker = None
         if request.param != "sqlite":
             prefix = f"test-{uuid.uuid4().hex[:12]}-"
-            settings |= {"kind": "kafka", "bootstrap": BROKER, "prefix": prefix}
+            settings |= {"kind": "kafka", "bootstrap": bus, "prefix": prefix}
         if request.param == "kafka":
             settings["lease_s"] = max(settings["lease_s"], LEAST_LEASE_S)
         if request.param == "mock":

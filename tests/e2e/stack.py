@@ -25,11 +25,12 @@ from services.contract import READERS, Header, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin
 from services.stream.types import TopicPartition
-from tests.real_broker import BROKER, LEAST_LEASE_S, delete_topics
 
 from .conftest import git
 from .test_lifecycle import SECRET, TOKEN, Site, eventually, shown_by, site_in
 
+BROKER: Final = os.environ.get("SENTINEL_TEST_KAFKA", "")
+LEAST_LEASE_S: Final = 6  # of a Kafka broker that nobody configured
 SETTLE_S: Final = 90.0
 """Longest wait for the last review: a claim's lease, a consumer's, and a pause between attempts."""
 FAILURES_BEFORE_REST: Final = 4
@@ -201,7 +202,16 @@ def running_stack(
                 yield Stack(site, hub.hub, stream, list(product(pushes, hub.hub.repositories)))
         finally:
             if kind == "kafka":
-                delete_topics(stream)
+                asyncio.run(delete_topics(stream))
+
+
+async def delete_topics(stream: StreamSettings) -> None:
+    """All under its prefix."""
+    from services.stream.kafka import KafkaAdmin
+
+    admin = KafkaAdmin(stream)
+    await admin.delete_topics(await admin.topics())
+    await admin.close()
 
 
 def history(path: Path, commits: int) -> None:

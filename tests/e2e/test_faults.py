@@ -20,9 +20,8 @@ from urllib.request import urlopen
 import pytest
 
 from sentinelctl.fakehub.faults import Fault
-from tests.real_broker import BROKER
 
-from .stack import endings, running_stack
+from .stack import BROKER, endings, running_stack
 from .test_lifecycle import eventually
 
 FULL: Final = bool(os.environ.get("SENTINEL_TEST_FULL"))

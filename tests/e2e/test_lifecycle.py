@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -60,8 +60,8 @@ class Site:
 
     folder: Path
     hub_url: str
-    settings: dict[str, str] = field(default_factory=dict)
-    """Environment variables of its own."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """As the environment says them, beside those that every site has."""
     said: list[str] = field(default_factory=list)
     """Everything any command printed."""
     seen: set[tuple[int, str]] = field(default_factory=set)
@@ -75,6 +75,7 @@ class Site:
             **{name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
             **{f"SENTINEL_{name}": "0" for name in (*ports, "PUBLISHER_METRICS_PORT")},
             "SENTINEL_PROJECT_STATE_DIR": str(self.folder / "state"),
+            "SENTINEL_PROMETHEUS_ENABLED": "false",
             "SENTINEL_STREAM_LEASE_S": "3",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",
