@@ -119,8 +119,9 @@ MUTATIONS = {
     ),
     "remembered_before_the_append": Mutation(
         "services/webhook/intake.py",
-        "        await self._append(new)\n        await asyncio.gather(self._remember(new), _tell(new))\n",
-        "        await self._remember(new)\n        await self._append(new)\n        await _tell(new)\n",
+        "                await self._append(new)\n            self._settle(group)\n",
+        "                await self._remember(new)\n                await self._append(new)\n"
+        "            self._settle(group)\n",
         RECEIVER,
         ("test_a_delivery_is_remembered_only_once_the_log_has_it",),
     ),
@@ -151,7 +152,7 @@ MUTATIONS = {
     ),
     "a_posted_review_is_not_recognised": Mutation(
         "services/publisher/handler.py",
-        '        return any((each.body or "").rstrip().endswith(marker(unit.key)) for each in posted)\n',
+        "        return any(is_marked(each.body, unit.key) for each in posted)\n",
         "        return False\n",
         PUBLISHER,
         ("test_an_unanswered_post_that_got_through_is_found_and_confirmed",),
