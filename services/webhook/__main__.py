@@ -1,7 +1,6 @@
 """python -m services.webhook: the receiver."""
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -21,10 +20,6 @@ from services.webhook.intake import recall
 from services.webhook.server import Server
 
 log = structlog.get_logger(__name__)
-
-# How long a thread that comes back from the disk waits for Python's lock while the event loop is busy. A group of
-# deliveries comes back a dozen times, and would wait up to 5 ms each by default.
-_SWITCH_S = 0.00005
 
 
 def secrets(settings: WebhookSettings) -> list[bytes]:
@@ -101,9 +96,6 @@ def main() -> int:
     except ConfigError as exc:
         log.error("webhook.refused", error=str(exc))
         return 2
-    sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
-    gc.set_threshold(10_000)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(run(settings, listener, keys, tracing))
     return 0

@@ -1,6 +1,7 @@
 """The receiver's HTTP side: size cap, signature, parse, append, and only then 202."""
 
 import asyncio
+import contextlib
 import math
 import random
 import re
@@ -30,6 +31,7 @@ from services.telemetry import Metrics
 from services.tracing import OFF, Tracing
 from services.webhook.event import BadPayload, Ignored, read_event
 from services.webhook.intake import Intake
+from services.webhook.server import IS_WHOLE
 from services.webhook.signature import is_signed
 
 log = structlog.get_logger(__name__)
@@ -126,7 +128,7 @@ class Receiver:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a repeated header the first counts
         try:
-            answer = await self._answer(headers, receive)
+            answer = await self._answer(scope, headers, receive)
         except Gone:
             return
         self._answered[answer.status].inc()
@@ -138,9 +140,10 @@ class Receiver:
             log.info("delivery.ended", delivery_id=delivery_id, outcome=outcome, reason=answer.reason)
         await _send(send, answer, delivery_id)
 
-    async def _answer(self, headers: dict[bytes, bytes], receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
+            # Most bodies have come with their headers, and a timer costs a tenth of all that follows.
+            async with contextlib.nullcontext() if IS_WHOLE in scope else asyncio.timeout(BODY_TIMEOUT_S):
                 body = await self._body(headers, receive)
         except TimeoutError:
             reason = f"the body did not end within {BODY_TIMEOUT_S:g} s"
