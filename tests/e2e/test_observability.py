@@ -7,7 +7,9 @@ that is no record at all.
 import asyncio
 import json
 import math
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -191,6 +193,8 @@ def test_the_record_that_made_no_sense_raises_its_alert_and_no_other(watched: Wa
         return {one["labels"]["alertname"] for one in watched.ask("alerts")["alerts"] if one["state"] == "firing"}
 
     eventually(lambda: "SentinelDeadLetters" in firing())
+    told = {one["alert"]: one for one in watched.site.done("status").document["alerts"]}
+    assert told["SentinelDeadLetters"]["summary"] == "Records were set aside by extractor"
     assert firing() - {"SentinelDeadLetters", "SentinelDeliveryBudgetFast", "SentinelDeliveryBudgetSlow"} == set()
 
 
@@ -245,6 +249,21 @@ def test_spans_of_one_push_form_a_line_from_the_receiver_to_the_publisher(watche
         "inference": "hunks review",
         "publisher": "reviews process",
     }
+
+
+def test_prometheus_comes_back_after_kill_9_with_what_it_had(watched: Watched) -> None:
+    pid = watched.site.pids()["prometheus-1"]
+    assert pid is not None
+    before = time.time()
+    os.kill(pid, signal.SIGKILL)
+
+    def remembers() -> bool:
+        try:
+            return bool(watched.ask("query", query='up{instance="webhook-1"}', time=before)["result"])
+        except httpx2.HTTPError:
+            return False
+
+    eventually(lambda: watched.site.pids()["prometheus-1"] not in (None, pid) and remembers())
 
 
 def test_the_whole_stack_at_rest_stays_within_700_mb(watched: Watched) -> None:
