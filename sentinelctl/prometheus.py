@@ -44,7 +44,7 @@ def fault(settings: "Settings") -> str:
 
 
 def firing(url: str) -> list[dict[str, str]]:
-    """Alerts that fire now, pages first: name, severity, summary. None where it does not answer; its probe says that."""
+    """Alerts that fire now, pages first: name, severity, summary. None where it does not answer; its probe says so."""
     address = urlsplit(url)
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ASK_S)
     try:
