@@ -25,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sentinelctl.demo.history import read_history
 from sentinelctl.fakehub.server import running_fakehub
 from services.contract import Topic
-from services.settings import StreamSettings
+from services.settings import load
 from services.stream import open_producer
 from services.stream.types import NewRecord
 from tests.grafana.dashboard import DASHBOARD, metrics_in, queries, recorded
@@ -147,7 +147,8 @@ def run(watched: Watched, sender: Sender) -> None:
     watched.reviewed += [one.delivery_id for one in sender.sent]
 
     async def append() -> None:
-        producer = open_producer(StreamSettings(), watched.site.folder / "state" / "log.sqlite")
+        settings = load(None, {"SENTINEL_PROJECT_STATE_DIR": str(watched.site.folder / "state")})
+        producer = open_producer(settings.stream, settings.stream_path)
         await producer.append([NewRecord(Topic.PUSH_EVENTS, b"1", b"\xff no record", {"delivery-id": b"nonsense"})])
         await producer.close()
 
