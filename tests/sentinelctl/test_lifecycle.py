@@ -1,13 +1,13 @@
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
 from sentinelctl.lifecycle import Project, check_claims, check_secrets
-from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
 from sentinelctl.runtime.process import free_ports
-from sentinelctl.state import Kind, ObservedState, Operation, Plan
+from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 from services.settings import Settings, load
 
 
@@ -110,7 +110,22 @@ class Recording:
 
     def check(self, plan: Plan) -> None: ...
 
-    def apply(self, operation: Operation) -> Applied:
+    def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+        return tuple(desired)
+
+    def needs(self, plan: Plan) -> tuple[Operation, ...]:
+        return ()
+
+    def leftovers(self, *, with_volumes: bool) -> tuple[Operation, ...]:
+        return ()
+
+    def answer_fault(self, replica: Replica) -> str:
+        return ""
+
+    def logged(self) -> list[str]:
+        return []
+
+    def apply(self, operation: Operation, progress: Progress = unseen) -> Applied:
         self.done.append(f"{operation.kind} {operation.replica}")
         return Applied(None, was_killed=operation.replica in self.stubborn)
 
