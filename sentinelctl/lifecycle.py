@@ -208,6 +208,7 @@ class Project:
         admin = open_admin(settings.stream, settings.stream_path)
         try:
             await admin.create_topics({topic.value: settings.stream.partitions for topic in Topic})
+            check_partitions(await admin.topics(), settings.stream.partitions)
         except BusUnavailable as exc:
             raise PreflightError(str(exc), remedy="`sentinelctl doctor` looks at the log, its folder and disk") from exc
         finally:
@@ -274,6 +275,17 @@ def check_secrets(settings: "Settings", services: Collection[str]) -> None:
             f"no GitHub token is set, and neither service starts without one: {github.api_url} has to know who asks",
             remedy="export SENTINEL_GITHUB_TOKEN=… (or SENTINEL_GITHUB_TOKEN_FILE=PATH), with the permissions listed "
             "in README's 'Connect a repository'; `sentinelctl demo` needs none",
+        )
+
+
+def check_partitions(there: Mapping[str, int], wanted: int) -> None:
+    """Raises PreflightError for a topic with fewer: more would move keys, so nobody but its operator adds them."""
+    if few := {topic: there[topic] for topic in Topic if there.get(topic, wanted) < wanted}:
+        shown = ", ".join(f"{topic} has {count}" for topic, count in few.items())
+        raise PreflightError(
+            f"the log has fewer partitions than stream.partitions = {wanted}: {shown}",
+            remedy=f"set stream.partitions = {min(few.values())}; or, with nothing left to read, add them to the topic "
+            "(Kafka: `kafka-topics.sh --alter --partitions`), since keys change their partition",
         )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -465,29 +465,38 @@ class DockerRuntime:
         """One thread a container, which ends with it; a container that starts again is read from where it was."""
         lines: queue.SimpleQueue[tuple[str, LogLine]] = queue.SimpleQueue()
         readers: dict[str, threading.Thread] = {}
+        streams: list[Any] = []
 
         def read(container: str, name: str, since: str) -> None:
+            client = connect(self._address)
             with contextlib.suppress(Exception):  # the container is gone; the next look finds what took its place
-                client = connect(self._address)
-                at = datetime.fromisoformat(since[:26]).timestamp() if since else time.time() - 60
-                for row in client.logs(container, stream=True, follow=True, timestamps=True, since=at):
+                at = datetime.fromisoformat(since[:26]).replace(tzinfo=UTC).timestamp() if since else None
+                stream = client.logs(container, stream=True, follow=True, timestamps=True, since=at)
+                streams.append(stream)
+                for row in stream:
                     lines.put(_stamped(name, row.rstrip(b"\r\n")))
+            client.close()
 
-        while True:
-            for container, name in self._speaking(names):
-                reader = readers.get(container)
-                if reader is None or not reader.is_alive():
-                    readers[container] = threading.Thread(
-                        target=read, args=(container, name, last.get(name, "")), daemon=True
-                    )
-                    readers[container].start()
-            deadline = time.monotonic() + _FOLLOW_S
-            while (left_s := deadline - time.monotonic()) > 0:
-                with contextlib.suppress(queue.Empty):
-                    stamp, line = lines.get(timeout=left_s)
-                    if stamp > last.get(line.replica, ""):
-                        last[line.replica] = stamp
-                        yield line
+        try:
+            while True:
+                for container, name in self._speaking(names):
+                    reader = readers.get(container)
+                    if reader is None or not reader.is_alive():
+                        at = last.get(name, "")
+                        readers[container] = threading.Thread(target=read, args=(container, name, at), daemon=True)
+                        readers[container].start()
+                deadline = time.monotonic() + _FOLLOW_S
+                while (left_s := deadline - time.monotonic()) > 0:
+                    with contextlib.suppress(queue.Empty):
+                        stamp, line = lines.get(timeout=left_s)
+                        if stamp > last.get(line.replica, ""):
+                            last[line.replica] = stamp
+                            yield line
+        finally:
+            for stream in streams:
+                stream.close()
+            for reader in readers.values():
+                reader.join()
 
     def close(self) -> None:
         if "_client" in self.__dict__:
@@ -517,7 +526,7 @@ def _bound(port: Port, index: int) -> tuple[str, ...] | tuple[str, int]:
 
 def _replica(about: Mapping[str, Any]) -> Replica:
     labels, state = about["Config"]["Labels"], about["State"]
-    status, ended = _status(state, about["RestartCount"])
+    status, ended = _status(state)
     index = labels.get(REPLICA, "")
     return Replica(
         service=labels.get(SERVICE, about["Name"].lstrip("/")),
@@ -534,12 +543,12 @@ def _replica(about: Mapping[str, Any]) -> Replica:
     )
 
 
-def _status(state: Mapping[str, Any], restarts: int) -> tuple[Status, str]:
+def _status(state: Mapping[str, Any]) -> tuple[Status, str]:
     """What it does, and how it last ended."""
     ended = f"exit {state['ExitCode']}" + (" (out of memory)" if state.get("OOMKilled") else "")
     match state["Status"]:
         case "running":
-            return Status.RUNNING, ended if restarts else ""
+            return Status.RUNNING, ""  # the engine forgets how the run before it ended
         case "restarting":
             return Status.BACKING_OFF, ended
         case "created":

@@ -96,6 +96,16 @@ def test_only_what_sentinel_wrote_is_deleted(tmp_path: Path) -> None:
     assert [path.name for path in state.iterdir()] == ["notes.txt"]
 
 
+def test_a_log_with_fewer_partitions_than_configured_is_left_as_it_is(tmp_path: Path) -> None:
+    Project(settings(tmp_path, SENTINEL_STREAM_PARTITIONS="3")).prepare()
+    with pytest.raises(
+        PreflightError, match=r"stream\.partitions = 12: push-events has 3, .*reviews-dlq has 3"
+    ) as caught:
+        Project(settings(tmp_path)).prepare()
+    assert "set stream.partitions = 3" in caught.value.remedy
+    Project(settings(tmp_path, SENTINEL_STREAM_PARTITIONS="2")).prepare()
+
+
 class Recording:
     """A runtime that writes down what it is told, and has to kill the replicas named."""
 
