@@ -148,17 +148,19 @@ class Project:
                 remedy="nothing accepted is lost by that; `sentinelctl logs` says what it was busy with",
             )
 
-    def bring_up(self, only: Collection[str] | None = None, *, ready_s: float = READY_S) -> ObservedState:
+    def bring_up(
+        self, only: Collection[str] | None = None, *, ready_s: float = READY_S, progress: Progress = unseen
+    ) -> ObservedState:
         """For callers in this process, such as the demo: up, and ready."""
         with self.locked():
             self.prepare()
-            self.apply(self.plan_up(only), ready_s=ready_s)
+            self.apply(self.plan_up(only), ready_s=ready_s, progress=progress)
         return self.runtime.observe()
 
-    def take_down(self) -> None:
-        """For callers in this process: nothing of it runs afterwards; data stays."""
+    def take_down(self, *, with_volumes: bool = False) -> None:
+        """For callers in this process: nothing of it runs afterwards; data stays unless asked otherwise."""
         with self.locked():
-            self.apply(self.plan_down())
+            self.apply(self.plan_down(with_volumes=with_volumes))
             self.forget_scale()
 
     def forget_scale(self) -> None:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import queue
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinelctl.errors import PreflightError, SentinelError
@@ -129,6 +131,28 @@ class DockerRuntime:
         found: dict[str, Any] = self._client.inspect_image(reference)  # type: ignore[no-untyped-call]
         return found
 
+    def host_address(self) -> str:
+        """The address of this machine that containers reach and other hosts do not; empty where it is not here."""
+        with explained("looking at the bridge network"):
+            networks = self._client.networks(names=["bridge"])
+        about: dict[str, str] = next((one for network in networks for one in network["IPAM"]["Config"] or ()), {})
+        subnet = about.get("Subnet")  # some engines name the gateway only where an operator chose it
+        address = about.get("Gateway") or (str(next(ip_network(subnet).hosts())) if subnet else "127.0.0.1")
+        try:
+            socket.create_server((address, 0)).close()
+        except OSError:  # the engine runs in a virtual machine
+            return ""
+        return "" if address == "127.0.0.1" else address
+
+    def has_or_pulls(self, reference: str, progress: Progress = unseen) -> bool:
+        if self._image_id(reference):
+            return True
+        try:
+            self._pull(reference, progress)
+        except PreflightError:
+            return False
+        return True
+
     # What is missing before containers can start
 
     def needs(self, plan: Plan) -> tuple[Operation, ...]:
@@ -178,6 +202,7 @@ class DockerRuntime:
         if not starting:
             return
         self._check_room([one.spec for one in starting if one.spec is not None])
+        self._check_volumes()
         held = {(r.name, number) for r in self.observe().replicas for number in r.ports.values()}
         claimed: dict[int, str] = {}
         for operation in starting:
@@ -195,6 +220,20 @@ class DockerRuntime:
                         f"{operation.service} needs port {port.number} ({port.name}), which is {fault}",
                         remedy=f"end what holds it, or set {port.variable} to another port",
                     )
+
+    def _check_volumes(self) -> None:
+        """A volume keeps the folder that it was made with."""
+        wanted = {one.name: one.path for one in self._volumes}
+        with explained("listing volumes"):
+            there = self._client.volumes(filters=self._ours)["Volumes"] or ()
+        for one in there:
+            device, path = (one["Options"] or {}).get("device", ""), wanted.get(one["Name"])
+            if path is not None and device != path:
+                raise PreflightError(
+                    f"volume {one['Name']} is {device or 'kept by the engine'}; by the settings it would be {path}",
+                    remedy=f"`docker volume rm {one['Name']}` forgets it (a folder keeps its files), or set another "
+                    "project.name",
+                )
 
     def _check_room(self, specs: Sequence[ServiceSpec]) -> None:
         wanted = sum(spec.container.memory_mb for spec in specs if spec.container) * 1024 * 1024
