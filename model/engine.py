@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
@@ -28,6 +29,7 @@ WEIGHTS: Final = Path(__file__).parent / "weights"
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
 PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
 _PASS_TOKENS: Final = 1024  # tokens of one forward pass, padding included: more falls out of the cache and is slower
+_LEAST_PASS_TOKENS: Final = 128  # fewer are not worth another thread
 _ONNX: Final = "encoder.int8.onnx"
 _TORCHSCRIPT: Final = "encoder.torchscript.pt"
 _TOKENIZER: Final = "tokenizer.model"
@@ -99,12 +101,22 @@ class ScoringEngine:
     """Any forward pass, with the tokenizer, catalog and calibration that belong to it."""
 
     def __init__(
-        self, kind: str, manifest: Manifest, tokenizer: Tokenizer, catalog: Iterable[Concept], forward: Forward
+        self,
+        kind: str,
+        manifest: Manifest,
+        tokenizer: Tokenizer,
+        catalog: Iterable[Concept],
+        forward: Forward,
+        *,
+        threads: int = 1,
     ) -> None:
+        """`threads` forward passes at once, each on a thread of its own."""
         self.info = ModelInfo(manifest.name, manifest.version, manifest.digest, manifest.languages, kind)
         self._manifest = manifest
         self._tokenizer = tokenizer
         self._forward = forward
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="forward")
         by_id = {concept.id: concept for concept in catalog}
         if unknown := [name for name in manifest.concepts if name not in by_id]:
             raise ModelError(
@@ -131,11 +143,20 @@ class ScoringEngine:
     def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
         rows = [row for chunk in chunks for row in chunk.rows]
         logits = np.zeros((len(rows), 1 + len(self._concepts)), np.float32)
-        for batch in passes([len(row) for row in rows]):
-            tokens = np.zeros((len(batch), len(rows[batch[-1]])), np.int64)
+        lengths = [len(row) for row in rows]
+        share = -(-sum(lengths) // self._threads)
+
+        def score(batch: list[int]) -> None:
+            tokens = np.zeros((len(batch), lengths[batch[-1]]), np.int64)
             for at, row in enumerate(batch):
-                tokens[at, : len(rows[row])] = rows[row]
+                tokens[at, : lengths[row]] = rows[row]
             logits[batch] = self._forward(tokens)
+
+        batches = passes(lengths, min(_PASS_TOKENS, max(share, _LEAST_PASS_TOKENS)))
+        if len(batches) == 1:
+            score(batches[0])
+        else:
+            list(self._pool.map(score, batches))
         probabilities = softmax(logits / self._manifest.temperature)
         ends = np.cumsum([len(chunk.rows) for chunk in chunks])
         return list(np.split(probabilities, ends[:-1])) if chunks else []
@@ -194,7 +215,7 @@ class ScoringEngine:
 def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | None = None) -> Engine:
     """The engine `kind` (onnx or torchscript) over a folder of weights, the shipped ones by default.
 
-    `threads` of a forward pass, one per core this process may use by default. Raises ModelError.
+    `threads`: forward passes at once, one per core this process may use by default. Raises ModelError.
     """
     folder = weights or WEIGHTS
     threads = threads or len(
@@ -209,8 +230,8 @@ def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | 
         tokenizer = Tokenizer(read_verified(folder, _TOKENIZER, manifest))
     except TokenizerError as exc:
         raise ModelError(f"{folder / _TOKENIZER}: {exc}") from exc
-    forward = make(read_verified(folder, file, manifest), threads)
-    return ScoringEngine(kind, manifest, tokenizer, load_concepts(), forward)
+    forward = make(read_verified(folder, file, manifest))
+    return ScoringEngine(kind, manifest, tokenizer, load_concepts(), forward, threads=threads)
 
 
 def review(
@@ -294,15 +315,14 @@ def softmax(logits: Probabilities) -> Probabilities:
     return powers / powers.sum(axis=-1, keepdims=True)
 
 
-def _onnx(content: bytes, threads: int) -> Forward:
+def _onnx(content: bytes) -> Forward:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # Several passes at once use the cores better than several threads on one pass, which wait for each other.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Spinning threads take whole cores from the other services of the machine for a gain of microseconds.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # int8 weights become float32 once, at load, instead of at every pass (model/quantize.py says why).
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     try:
@@ -313,7 +333,7 @@ def _onnx(content: bytes, threads: int) -> Forward:
     return lambda batch: session.run([logits.name], {tokens.name: batch})[0]
 
 
-def _torchscript(content: bytes, threads: int) -> Forward:
+def _torchscript(content: bytes) -> Forward:
     try:
         import torch
     except ImportError as exc:
@@ -321,7 +341,7 @@ def _torchscript(content: bytes, threads: int) -> Forward:
     import io
     import warnings
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
         try:

@@ -1,8 +1,8 @@
 """int8 weights in an ONNX graph that still computes in float32, so that a row's answer never depends on its company.
 
 Dynamic quantization rounds activations by the largest of the whole batch: on our encoder a row's logits then moved by
-up to 0.24 with the rows beside it, for 1.3 times the speed. Weights alone lose less, keep the answers bit for bit the
-same alone and in a batch, and make the same file size; the engine unpacks them once, as it loads.
+up to 0.24 with the rows beside it, for 1.3 times the speed. Weights alone lose less, keep a row's answer the same alone
+and in a batch (but for float32's rounding), and make the same file size; the engine unpacks them once, as it loads.
 """
 
 from pathlib import Path

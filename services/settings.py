@@ -212,7 +212,7 @@ class InferenceSettings(Section):
         "onnx", description="torchscript needs the [train] extra and an export"
     )
     weights: str = Field("", description="folder of other weights; empty: the shipped ones")
-    threads: int = Field(0, ge=0, description="threads of a forward pass; 0: one per core")
+    threads: int = Field(0, ge=0, description="forward passes at once; 0: one per core")
     max_batch: int = Field(32, ge=1, description="chunks in one forward pass")
     window_ms: float = Field(20, ge=0, description="longest a chunk waits for company on a busy engine")
     max_queue_ms: float = Field(

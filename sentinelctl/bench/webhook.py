@@ -21,20 +21,41 @@ from pydantic import SecretStr
 from sentinelctl.bench.generator import Generator
 from sentinelctl.bench.load import Load, Pair, Spread, side
 from sentinelctl.bench.pushes import Request, signed_pushes
-from sentinelctl.errors import SentinelError, UnhealthyError
+from sentinelctl.errors import PreflightError, SentinelError, UnhealthyError, UsageError
 from sentinelctl.lifecycle import Project
 from sentinelctl.runtime.process import cpu_and_memory, free_ports
 from services.contract import Group, Topic
+from services.errors import BusUnavailable
 from services.settings import Settings, variable
 from services.stream import open_admin
 
-CONTROL: Final = "bare FastAPI handler that checks the HMAC, parses the body and stores nothing"
-MIN_RATIO: Final = 1.0
 MAX_P99_MS: Final = 50.0
 _CONTROLS: Final = Path(__file__).parent / "controls"
 _WARM_UP_S: Final = 1.0
 _START_S: Final = 30.0
 _SYNCS: Final = 100
+_CONTROL_TOPIC: Final = "control"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the receiver is held against, and how many times its requests per second are asked for."""
+
+    what: str
+    module: str
+    min_ratio: float
+
+
+BY_LOG: Final = {
+    "sqlite": Control(
+        "bare FastAPI handler that checks the HMAC, parses the body and stores nothing", "bare_fastapi", 1.0
+    ),
+    "kafka": Control(
+        "FastAPI handler that checks the HMAC, parses the body and waits in it for one produce to the same broker",
+        "blocking_produce",
+        3.0,
+    ),
+}
 
 
 @dataclass
@@ -49,6 +70,10 @@ class Result:
     pairs: list[Pair] = field(default_factory=list)
     warm_up: int = 0
     records: int = 0
+
+    @property
+    def against(self) -> Control:
+        return BY_LOG[self.log]
 
     @property
     def ratio(self) -> Spread:
@@ -70,8 +95,8 @@ class Result:
         """What keeps the result from being good; empty when it is."""
         p99_ms = Spread.of([load.p99_ms for load in self.ours]).median
         found = []
-        if self.ratio.median < MIN_RATIO:
-            found.append(f"the ratio is {self.ratio.median:.2f}, below {MIN_RATIO:g}")
+        if self.ratio.median < self.against.min_ratio:
+            found.append(f"the ratio is {self.ratio.median:.2f}, below {self.against.min_ratio:g}")
         if p99_ms >= MAX_P99_MS:
             found.append(f"p99 is {p99_ms:.1f} ms, not below {MAX_P99_MS:g}")
         if errors := sum(load.errors for load in self.ours):
@@ -91,7 +116,7 @@ class Result:
             "cores": os.cpu_count(),
             "server": f"uvicorn {version('uvicorn')}, uvloop, 1 worker",
             "receiver": side(self.ours),
-            "control": {"is": CONTROL, **side(self.control)},
+            "control": {"is": self.against.what, **side(self.control)},
             "pairs": [round(pair.ratio, 4) for pair in self.pairs],
             "ratio": self.ratio.document(),
             "acknowledged": self.acknowledged,
@@ -121,7 +146,8 @@ def measure(
 ) -> Result:
     """`tell` is given each run as it ends. Raises SentinelError where the generator was the bottleneck.
 
-    The receiver's log lies in a folder of its own beside the installation's, on the same disk, and is deleted.
+    The receiver's log lies in a folder of its own beside the installation's, on the same disk, and is deleted; in Kafka
+    it has topics of its own, which are deleted too.
     """
     secret = secrets.token_hex(32)
     requests = signed_pushes(secret, body_bytes)
@@ -129,20 +155,21 @@ def measure(
     with TemporaryDirectory(prefix="bench-", dir=settings.state_dir) as folder:
         project = Project(_alone(settings, Path(folder), secret))
         result = Result(generator.name, connections, body_bytes, settings.stream.kind, fsync_p50_ms(Path(folder)))
-        with _receiver(project) as receiver, _control(secret) as control:
+        with _topics(project.settings):
+            with _receiver(project) as receiver, _control(project.settings) as control:
 
-            def run(server: Server, run_s: float) -> Load:
-                return _run(server, generator, requests, connections, run_s)
+                def run(server: Server, run_s: float) -> Load:
+                    return _run(server, generator, requests, connections, run_s)
 
-            result.warm_up = run(receiver, _WARM_UP_S).answered
-            run(control, _WARM_UP_S)
-            for number in range(pairs):
-                seen: dict[str, Load] = {}
-                for server in (receiver, control) if number % 2 == 0 else (control, receiver):
-                    seen[server.name] = run(server, seconds)
-                    tell(server, seen[server.name])
-                result.pairs.append(Pair(seen[receiver.name], seen[control.name]))
-        result.records = asyncio.run(_records(project.settings))
+                result.warm_up = run(receiver, _WARM_UP_S).answered
+                run(control, _WARM_UP_S)
+                for number in range(pairs):
+                    seen: dict[str, Load] = {}
+                    for server in (receiver, control) if number % 2 == 0 else (control, receiver):
+                        seen[server.name] = run(server, seconds)
+                        tell(server, seen[server.name])
+                    result.pairs.append(Pair(seen[receiver.name], seen[control.name]))
+            result.records = asyncio.run(_records(project.settings))
     return result
 
 
@@ -185,7 +212,7 @@ def _alone(settings: Settings, folder: Path, secret: str) -> Settings:
     """The same settings for a receiver on a free port of this machine, over a log and claims in `folder`."""
     own: dict[str, dict[str, Any]] = {
         "project": {"state_dir": str(folder), "runtime": "embedded"},
-        "stream": {"path": ""},
+        "stream": {"path": "", "prefix": f"{settings.stream.prefix}{folder.name}."},
         "claims": {"kind": "sqlite", "path": ""},
         "webhook": {"bind": "127.0.0.1", "port": 0, "secret": SecretStr(secret), "secret_previous": SecretStr("")},
     }
@@ -206,13 +233,57 @@ def _receiver(project: Project) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def _control(secret: str) -> Iterator[Server]:
+def _topics(settings: Settings) -> Iterator[None]:
+    """One for the control, and none of it all left in a Kafka afterwards. Raises PreflightError."""
+    if settings.stream.kind != "kafka":
+        yield
+        return
+    from services.stream.kafka import KafkaAdmin
+
+    async def delete() -> None:
+        admin = KafkaAdmin(settings.stream)
+        try:
+            await admin.delete_topics(await admin.topics())
+        finally:
+            await admin.close()
+
+    async def create() -> None:
+        admin = KafkaAdmin(settings.stream)
+        try:
+            await admin.create_topics({_CONTROL_TOPIC: settings.stream.partitions})
+        finally:
+            await admin.close()
+
+    try:
+        asyncio.run(create())
+    except BusUnavailable as exc:
+        raise PreflightError(str(exc), remedy="`sentinelctl doctor` looks at the log") from exc
+    try:
+        yield
+    finally:
+        asyncio.run(delete())
+
+
+@contextlib.contextmanager
+def _control(settings: Settings) -> Iterator[Server]:
+    stream = settings.stream
+    if stream.kind == "kafka" and stream.security_protocol != "PLAINTEXT":
+        raise UsageError(
+            f"stream.security_protocol is {stream.security_protocol}, and the control speaks PLAINTEXT only",
+            remedy="name a broker without a login for this measurement",
+        )
     port = free_ports({"http": "127.0.0.1"}, but=())["http"]
     words = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "off"]
     words += ["--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "warning"]
+    words += ["--app-dir", str(_CONTROLS), f"{BY_LOG[stream.kind].module}:app"]
     process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(_CONTROLS), "bare_fastapi:app", *words],
-        env={**os.environ, variable("webhook", "secret"): secret},
+        [sys.executable, "-P", "-m", "uvicorn", *words],
+        env={
+            **os.environ,
+            variable("webhook", "secret"): settings.webhook.secret.get_secret_value(),
+            "BOOTSTRAP": stream.bootstrap,
+            "TOPIC": stream.prefix + _CONTROL_TOPIC,
+        },
         stderr=subprocess.PIPE,
     )
     try:

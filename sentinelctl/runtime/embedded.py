@@ -155,15 +155,16 @@ class EmbeddedRuntime:
         replica = next((r for r in self.observe().replicas if r.name == operation.replica), None)
         if replica is None:
             return Applied(None)
+        asked = self._dir.read()
         answer = self._ask({"do": "stop", "name": replica.name})
-        if not self.observe().replicas:
-            self._await_end()
+        if asked is not None and not self.observe().replicas:
+            self._await_end(asked.supervisor_pid, asked.supervisor_started)
         return Applied(None, answer["was_killed"])
 
-    def _await_end(self) -> None:
-        """The supervisor ends by itself after its last replica."""
+    def _await_end(self, pid: int, started: str) -> None:
+        """The supervisor ends by itself after its last replica, a moment after it has said so."""
         deadline = time.monotonic() + _ANSWER_S
-        while self.observe().supervisor_pid is not None and time.monotonic() < deadline:
+        while is_same(pid, started) and time.monotonic() < deadline:
             time.sleep(_POLL_S)
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from services.contract import Group, Role, Topic
 from services.errors import ConfigError
 from services.extractor.handler import Handler
 from services.extractor.kept import KeptReviewer
+from services.extractor.look import Look
 from services.extractor.reviewer import GrpcReviewer, Targets
 from services.github.client import GitHub
 from services.settings import Settings, load, replica_name
@@ -29,7 +30,7 @@ async def run(settings: Settings) -> None:
     claims = open_claims(settings)
     kept = KeptReviewer(reviewer, claims, keep_s=settings.claims.chunk_keep_h * 3600)
     async with GitHub(settings.github, metrics) as github:
-        producer = open_producer(settings.stream, settings.stream_path)
+        producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
         try:
             runner = Runner(
                 open_consumer(
@@ -42,6 +43,7 @@ async def run(settings: Settings) -> None:
                 producer,
                 Handler(
                     github,
+                    Look(github, claims, keep_s=settings.claims.keep_days * 86400),
                     kept,
                     producer,
                     settings.extractor,

@@ -13,8 +13,9 @@ from sentinel.v1.events_pb2 import Coverage, Event, ReviewReady, Timings
 
 from services.codec import decode
 from services.contract import Header
-from services.extractor.change import Ended, Forge, find_change
+from services.extractor.change import Change, Ended, Forge, find_change
 from services.extractor.hunks import select
+from services.extractor.look import Look
 from services.extractor.overflow import overflow
 from services.extractor.reviewer import Reviewed, Reviewer
 from services.review import add, ready
@@ -25,6 +26,8 @@ from services.telemetry import Metrics
 
 _METADATA = (Header.TRACEPARENT, Header.DELIVERY_ID)
 _MOMENT_S: Final = 0.25  # left to an event whose time is up: an idle server needs no more, a busy one refuses at once
+
+_LOOK_S: Final = 0.5  # longest wait for what the publisher can ask as well
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +47,7 @@ class Handler:
     def __init__(
         self,
         forge: TimedForge,
+        look: Look,
         reviewer: Reviewer,
         producer: Producer,
         settings: ExtractorSettings,
@@ -53,7 +57,7 @@ class Handler:
         wall_ns: Callable[[], int] = time.time_ns,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self._forge, self._reviewer, self._producer = forge, reviewer, producer
+        self._forge, self._look, self._reviewer, self._producer = forge, look, reviewer, producer
         self._settings, self._metrics, self._max_record_bytes = settings, metrics, max_record_bytes
         self._wall_ns, self._clock = wall_ns, clock
 
@@ -61,7 +65,7 @@ class Handler:
         started, taken_ns = self._clock(), self._wall_ns()
         event = decode(Event, record.value)
         with self._forge.stopwatch() as watch:
-            change = await find_change(self._forge, event, age_s=(taken_ns - event.received_at_ns) / 1e9)
+            change, unposted_at_ns = await self._find(event, age_s=(taken_ns - event.received_at_ns) / 1e9)
         if isinstance(change, Ended):
             self._metrics.delivery_ended.labels(change.outcome).inc()
             log.info("delivery.ended", outcome=change.outcome, reason=change.reason, repo=event.repository.full_name)
@@ -75,6 +79,7 @@ class Handler:
             coverage=Coverage(hunks=len(hunks) + left_out.total(), skipped=left_out),
             timings=Timings(queue_s=queue_s, github_s=watch.seconds),
             revision=event.revision,
+            unposted_at_ns=unposted_at_ns,
         )
         asked, asked_at_ns = self._clock(), self._wall_ns()
         reviewed = await self._reviewer.review(
@@ -101,6 +106,16 @@ class Handler:
             new = ready(review, record.key, self._metrics, now_ns=self._wall_ns(), max_bytes=self._max_record_bytes)
         _tell(review, reviewed, seconds=self._clock() - started)
         return (new,)
+
+    async def _find(self, event: Event, *, age_s: float) -> tuple[Change | Ended, int]:
+        """What changed, and since when nothing was posted for it, asked side by side: see Look."""
+        looking = asyncio.create_task(self._look.unposted_at_ns(event))
+        try:
+            change = await find_change(self._forge, event, age_s=age_s)
+            done, _ = await asyncio.wait([looking], timeout=_LOOK_S if isinstance(change, Change) else 0)
+            return change, looking.result() if done else 0
+        finally:
+            looking.cancel()
 
 
 def _tell(review: ReviewReady, reviewed: Reviewed, *, seconds: float) -> None:

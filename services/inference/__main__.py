@@ -40,7 +40,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: runner.stop())  # runs at the first await, when there is a runner
     engine = _load(own)
-    producer = open_producer(settings.stream, settings.stream_path)
+    producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
     admin = open_admin(settings.stream, settings.stream_path)
     with ThreadPoolExecutor(1, thread_name_prefix="engine") as thread:
 

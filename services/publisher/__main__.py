@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 async def run(settings: Settings) -> None:
     metrics = Metrics()
     claims = open_claims(settings)
-    producer = open_producer(settings.stream, settings.stream_path)
+    producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
     try:
         async with GitHub(settings.github, metrics) as github:
             runner = Runner(

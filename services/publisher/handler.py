@@ -26,8 +26,8 @@ from services.github.types import (
     PullRequest,
     Repo,
 )
+from services.key import is_marked, review_key
 from services.publisher.anchors import outside, parts
-from services.publisher.key import marker, review_key
 from services.publisher.review import Posting, compose
 from services.settings import ClaimsSettings, PublisherSettings
 from services.stream.types import NewRecord, Record
@@ -165,12 +165,15 @@ class Handler:
 
         Where another attempt may have posted a moment ago, the list is looked at twice. One look, beside the check of
         the head, where the claims are younger than they are kept, so that the review may be one they lost; and for a
-        pull request that comes back with the head it was closed at, which may be after any time.
+        pull request that comes back with the head it was closed at, which may be after any time. The extractor may have
+        looked for a push's comment already: what was posted since, the claims know.
         """
         now = self._clock()
         if claim.is_takeover or unit.received_at < max(claim.known_since, now - _DAY_S):
             if await self._exists(unit):
                 return True
+        elif unit.number is None and ready.unposted_at_ns / 1e9 >= claim.known_since:
+            return False
         elif claim.known_since > now - self._keep_s or ready.event.pull_request.action == "reopened":
             head = asyncio.create_task(self._refuse_stale(unit))
             try:
@@ -196,7 +199,7 @@ class Handler:
             posted = await self._github.commit_comments(unit.repo, unit.commit_sha)
         else:
             posted = await self._github.reviews(unit.repo, unit.number)
-        return any((each.body or "").rstrip().endswith(marker(unit.key)) for each in posted)
+        return any(is_marked(each.body, unit.key) for each in posted)
 
     async def _refuse_stale(self, unit: _Unit) -> None:
         if unit.number is None:

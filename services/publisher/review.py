@@ -10,7 +10,7 @@ from sentinel.v1.inference_pb2 import Finding, Model
 
 from services.contract import SEVERITIES
 from services.github.types import Anchor, InlineComment
-from services.publisher.key import marker
+from services.key import marker
 from services.publisher.markdown import clip, code, escape, prose
 from services.settings import PublisherSettings
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import queue
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from services.errors import BusUnavailable
 
@@ -17,6 +19,10 @@ T = TypeVar("T")
 
 _FORMAT: Final = 1
 _BUSY_S: Final = 5.0
+# Pages, 16 MB: the commit that copies them into the main file takes many times as long as any other. It waits for the
+# disk, so it is left to those who do that anyway, while there are any.
+_WAL_PAGES_WITH_SYNC: Final = 4000
+_WAL_PAGES: Final = 8000
 _SCHEMA: Final = (
     "CREATE TABLE topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL) WITHOUT ROWID",
     # next_offset outlives the records, so that offsets stay dense and never repeat after the retention.
@@ -64,18 +70,22 @@ class _Watch(NamedTuple):
 class Connection:
     """Opens on first use (folder 0700, file 0600), and again after an error.
 
-    synchronous: FULL makes a commit survive power loss; NORMAL only the death of the process, without waiting for
-    the disk. interval_s: time between looks for a change while somebody watches.
+    A commit survives the death of the process at once, and power loss from the next sync() of any connection on. A
+    power cut before leaves a prefix of all commits, whoever made them: WAL frames count up to the first that is
+    missing. SQLite's own synchronous = FULL would wait for the disk inside COMMIT, holding the write lock of everybody.
+
+    has_syncs: somebody calls sync(). interval_s: time between looks for a change while somebody watches.
     """
 
-    def __init__(self, path: Path, *, synchronous: Literal["FULL", "NORMAL"], interval_s: float = 0.005) -> None:
+    def __init__(self, path: Path, *, has_syncs: bool = False, interval_s: float = 0.005) -> None:
         self._path = path
-        self._synchronous = synchronous
+        self._wal_pages = _WAL_PAGES_WITH_SYNC if has_syncs else _WAL_PAGES
         self._interval_s = interval_s
         self._jobs: queue.SimpleQueue[_Job | _Watch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._db: sqlite3.Connection | None = None
+        self._wal: int | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work(connection)` on the thread, in order of the calls. Raises BusUnavailable for every failure of SQLite.
@@ -90,6 +100,14 @@ class Connection:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(work, done))
         return await done
+
+    def sync(self) -> None:
+        """For work on the thread: what was committed so far survives power loss when this returns. Raises OSError."""
+        if self._wal is None:
+            # Unlike the database and its -shm, the -wal has no locks that closing it would drop. SQLite removes it with
+            # the last connection, which this one is not while it is open.
+            self._wal = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
+        to_disk(self._wal)
 
     def watch(self, version: int, changed: "asyncio.Future[None]") -> None:
         """Resolves `changed` once another connection has committed since data_version() was `version`."""
@@ -141,6 +159,9 @@ class Connection:
             return True
 
     def _drop(self) -> None:
+        if self._wal is not None:
+            os.close(self._wal)
+            self._wal = None
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -166,9 +187,8 @@ class Connection:
                 if exc.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-        db.execute(f"PRAGMA synchronous = {self._synchronous}")
-        # Pages, 16 MB: the commit that copies them into the main file takes many times as long as any other.
-        db.execute("PRAGMA wal_autocheckpoint = 4000")
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {self._wal_pages}")
         db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync leaves data in the drive's cache; elsewhere no effect
         if _format(db) != _FORMAT:
             with transaction(db):
@@ -178,6 +198,13 @@ class Connection:
                     db.execute(f"PRAGMA user_version = {_FORMAT}")
         if (found := _format(db)) != _FORMAT:
             raise sqlite3.DatabaseError(f"its format is {found}, this version reads {_FORMAT}")
+
+
+def to_disk(file: int) -> None:
+    if sys.platform == "darwin":  # its fsync leaves data in the drive's cache, and it has no fdatasync
+        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(file)
 
 
 def data_version(db: sqlite3.Connection) -> int:

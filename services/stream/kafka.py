@@ -460,6 +460,11 @@ class KafkaAdmin:
         missing = {topic: topics[topic] for topic in topics.keys() - (await self.topics()).keys()}
         return await self._client.run(partial(self._create, missing)) if missing else frozenset()
 
+    async def delete_topics(self, topics: Iterable[str]) -> None:
+        """With all records: for whoever made them for a while."""
+        names = [self._settings.prefix + topic for topic in topics]
+        await self._client.run(lambda client: client.delete_topics(names, timeout_ms=timeout_ms(self._settings)))
+
     async def partitions(self, topic: str) -> list[int]:
         """Empty where there is no such topic."""
         return await self._client.run(partial(self._partitions, topic))

@@ -48,15 +48,21 @@ class _Append:
 class SqliteProducer:
     """Group commit: everything appended while one commit runs goes into the next one together.
 
+    Readers see a record before the disk has it: what a slow disk holds up is the answer to append(), not the log. With
+    `can_redo` not even that waits (see open_producer).
+
     It also drops expired records now and then, since only an append can make the log grow.
     """
 
-    def __init__(self, path: Path, settings: StreamSettings, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, settings: StreamSettings, *, can_redo: bool = False, now: Callable[[], float] = time.time
+    ) -> None:
         self._path = path
         self._retention_s = settings.retention_h * 3600
+        self._can_redo = can_redo
         self._max_record_bytes = settings.max_record_bytes
         self._now = now
-        self._db = Connection(path, synchronous="FULL")
+        self._db = Connection(path, has_syncs=not can_redo)
         self._waiting: deque[_Append] = deque()
         self._expiry: asyncio.Task[None] | None = None
         self._expired_at = 0.0
@@ -124,6 +130,8 @@ class SqliteProducer:
                 rows += [_row(record, at, timestamp_ms) for record, at in zip(one.records, appended, strict=True)]
                 answers.append(appended)
             _insert(db, rows, ends)
+        if not self._can_redo:
+            self._db.sync()
         for one, answer in zip(group, answers, strict=True):
             one.answer = answer
 
@@ -158,8 +166,8 @@ class SqliteConsumer:
         self._lease_s = settings.lease_s
         self._now = now
         self._member = uuid.uuid4().hex
-        # Lost on power failure, a commit is repeated work, never lost work: no need to wait for the disk.
-        self._db = Connection(path, synchronous="NORMAL", interval_s=settings.poll_ms / 1000)
+        # Lost on power failure, a commit is repeated work, never lost work: nothing here waits for the disk.
+        self._db = Connection(path, interval_s=settings.poll_ms / 1000)
         self._generation: int | None = None
         self._held: dict[int, _Held] = {}
         self._paused: frozenset[TopicPartition] = frozenset()
@@ -372,7 +380,7 @@ class SqliteAdmin:
     def __init__(self, path: Path, settings: StreamSettings, *, now: Callable[[], float] = time.time) -> None:
         self._retention_s = settings.retention_h * 3600
         self._now = now
-        self._db = Connection(path, synchronous="FULL")
+        self._db = Connection(path)
 
     async def create_topics(self, topics: Mapping[str, int]) -> frozenset[str]:
         return await self._db.run(partial(_create, wanted=dict(topics)))

@@ -16,6 +16,7 @@ from services.settings import Settings, WebhookSettings, load, variable
 from services.stream import open_admin, open_producer
 from services.telemetry import Metrics, configure_logging
 from services.webhook.app import Receiver, create_app
+from services.webhook.intake import recall
 from services.webhook.server import Server
 
 log = structlog.get_logger(__name__)
@@ -61,24 +62,27 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
             log.warning("webhook.not_ready", error=str(exc))
             return False
 
+    keep_s = settings.claims.keep_days * 86400
     receiver = Receiver(
         producer,
         claims,
         metrics,
         keys,
         max_body_bytes=settings.webhook.max_body_bytes,
-        keep_s=settings.claims.keep_days * 86400,
+        keep_s=keep_s,
     )
     server = Server(create_app(receiver, metrics, is_ready))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     try:
+        await recall(admin, claims, keep_s=keep_s)
         host, port = listener.getsockname()[:2]
         log.info("webhook.started", bind=host, port=port)
         await server.serve([listener])
         log.info("webhook.stopped")
     finally:
+        await receiver.close()
         await producer.close()
         await admin.close()
         await claims.close()

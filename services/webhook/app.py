@@ -116,6 +116,9 @@ class Receiver:
         self._max_body_bytes = max_body_bytes
         self._now_ns = now_ns
 
+    async def close(self) -> None:
+        await self._intake.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a repeated header the first counts
         try:

@@ -1,6 +1,11 @@
-"""Deliveries into the log, in groups: while one is looked up, appended and remembered, the next one gathers."""
+"""Deliveries into the log, in groups: while one is on its way to the disk, the next is looked up and a third gathers.
+
+A delivery is answered once the log has it, and remembered behind its answer: `recall` catches up on what a crash in
+between left out.
+"""
 
 import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,18 +13,21 @@ from typing import Any, Final
 import structlog
 
 from services.claims.base import Claims
-from services.contract import Topic
+from services.contract import Header, Topic
 from services.errors import BusUnavailable, ClaimsUnavailable
-from services.stream.base import Producer
-from services.stream.types import Appended, NewRecord
+from services.stream.base import Admin, Producer
+from services.stream.types import Appended, NewRecord, TopicPartition
 from services.telemetry import Metrics, log_each
 
 log = structlog.get_logger(__name__)
 
 CLAIMS_TIMEOUT_S: Final = 1.0
+_AHEAD_MS: Final = 86_400_000  # nothing is appended later than that: leads to the end of a partition
 # Turns of the event loop without a new delivery after which a group is closed. An idle loop turns in microseconds;
 # under load the answers to one group bring the next deliveries of the same senders, and those belong together.
 _QUIET_TURNS: Final = 8
+_GROUPS: Final = 3  # under way at once: one being remembered, one on its way to the disk, one that waits for it
+_RECALLED: Final = 1000  # records of each partition: more than the last groups before a crash held
 
 
 @dataclass(slots=True, eq=False)
@@ -35,7 +43,7 @@ class _Delivery:
 
     @property
     def key(self) -> str:
-        return f"delivery:{self.id}"
+        return _key(self.id)
 
 
 class Intake:
@@ -52,6 +60,8 @@ class Intake:
         self._under_way: dict[str, _Delivery] = {}
         self._waiting: list[_Delivery] = []
         self._worker: asyncio.Task[None] | None = None
+        self._room = asyncio.Semaphore(_GROUPS)
+        self._behind: set[asyncio.Task[None]] = set()
 
     async def take(self, delivery_id: str, record: NewRecord, **said: Any) -> Appended | None:
         """Where the log has it, durably; None when it has had it already. `said`: for its line in our own log.
@@ -67,19 +77,27 @@ class Intake:
         self._waiting.append(delivery)
         if self._worker is None:
             self._worker = loop.create_task(self._work(), name="intake")
-        return await delivery.done
+        return await asyncio.shield(delivery.done)  # a sender that hangs up changes nothing for who sends it again
+
+    async def close(self) -> None:
+        """Once nobody waits any more: what was answered is remembered."""
+        await asyncio.gather(*self._behind)
 
     async def _work(self) -> None:
+        """One group after the other, so that the log has deliveries in the order they came."""
         try:
             while self._waiting:
+                await self._room.acquire()
                 await self._gather()
                 group, self._waiting = self._waiting, []
                 try:
-                    await self._handle(group)
+                    new = await self._look_up(group)
                 except Exception as exc:  # noqa: BLE001 - it belongs to those who wait
+                    new = []
                     self._settle(group, exc)
-                else:
-                    self._settle(group)
+                task = asyncio.create_task(self._take(group, new), name="intake-group")
+                self._behind.add(task)
+                task.add_done_callback(self._behind.discard)
         finally:
             self._worker = None
 
@@ -90,12 +108,19 @@ class Intake:
             size = len(self._waiting)
             await asyncio.sleep(0)
 
-    async def _handle(self, group: list[_Delivery]) -> None:
-        new = await self._look_up(group)
-        if not new:
-            return
-        await self._append(new)
-        await asyncio.gather(self._remember(new), _tell(new))
+    async def _take(self, group: list[_Delivery], new: list[_Delivery]) -> None:
+        try:
+            if new:
+                await self._append(new)
+            self._settle(group)
+            if new:
+                await asyncio.gather(self._remember(new), _tell(new))
+        except Exception as exc:  # noqa: BLE001 - it belongs to those who wait
+            self._settle(group, exc)
+        finally:
+            for one in group:
+                self._under_way.pop(one.id, None)
+            self._room.release()
 
     async def _look_up(self, group: list[_Delivery]) -> list[_Delivery]:
         """Those not appended before. Without the claims that is each: the review's own key prevents a second review."""
@@ -127,13 +152,33 @@ class Intake:
 
     def _settle(self, group: Iterable[_Delivery], exc: Exception | None = None) -> None:
         for one in group:
-            del self._under_way[one.id]
             if one.done.done():
                 continue
             if exc is None:
                 one.done.set_result(one.at)
             else:
                 one.done.set_exception(exc)
+
+
+async def recall(admin: Admin, claims: Claims, *, keep_s: float) -> None:
+    """Remembers the last deliveries of the log, before the first new one is taken. Without log or claims, none."""
+    try:
+        for partition in range((await admin.topics()).get(Topic.PUSH_EVENTS, 0)):
+            position = TopicPartition(Topic.PUSH_EVENTS, partition)
+            end = await admin.offset_at(position, time.time_ns() // 1_000_000 + _AHEAD_MS)
+            records = await admin.read(position, max(0, end - _RECALLED), _RECALLED)
+            ids = [
+                record.headers[Header.DELIVERY_ID].decode()
+                for record in records
+                if Header.DELIVERY_ID in record.headers
+            ]
+            await claims.put_many({_key(each): b"1" for each in ids}, keep_s=keep_s)
+    except (BusUnavailable, ClaimsUnavailable) as exc:
+        log.warning("deliveries.not_recalled", error=str(exc))
+
+
+def _key(delivery_id: str) -> str:
+    return f"delivery:{delivery_id}"
 
 
 async def _tell(group: list[_Delivery]) -> None:

@@ -142,17 +142,11 @@ class Log:
         if self._broker is not None:
             self._broker.close()
         elif self.settings.kind == "kafka":
-            await asyncio.to_thread(_delete_topics, self.settings)
+            from services.stream.kafka import KafkaAdmin
 
-
-def _delete_topics(settings: StreamSettings) -> None:
-    from kafka import KafkaAdminClient
-
-    client = KafkaAdminClient(bootstrap_servers=settings.bootstrap)
-    try:
-        client.delete_topics([name for name in client.list_topics() if name.startswith(settings.prefix)])
-    finally:
-        client.close()
+            admin = KafkaAdmin(self.settings)
+            await admin.delete_topics(await admin.topics())
+            await admin.close()
 
 
 MakeLog = Callable[..., Awaitable[Log]]

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -60,6 +60,8 @@ class Site:
 
     folder: Path
     hub_url: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """As the environment says them, beside those that every site has."""
     said: list[str] = field(default_factory=list)
     """Everything any command printed."""
     seen: set[tuple[int, str]] = field(default_factory=set)
@@ -79,6 +81,7 @@ class Site:
             "SENTINEL_GITHUB_PACING": "off",
             "SENTINEL_GITHUB_TOKEN": TOKEN,
             "SENTINEL_WEBHOOK_SECRET": SECRET,
+            **self.settings,
         }
 
     def run(self, *words: str, **settings: str) -> Ran:
@@ -121,9 +124,9 @@ class Site:
 
 
 @contextlib.contextmanager
-def site_in(folder: Path, hub_url: str) -> Iterator[Site]:
+def site_in(folder: Path, hub_url: str, **settings: str) -> Iterator[Site]:
     """Nothing of it runs afterwards; what had to be killed by hand is a failure."""
-    site = Site(folder, hub_url)
+    site = Site(folder, hub_url, settings)
     try:
         yield site
     finally:

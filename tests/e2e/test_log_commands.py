@@ -1,9 +1,12 @@
 """The log's commands on a stack that runs: dead letters put back, past pushes looked at again and posted anew."""
 
+import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from sentinelctl.demo.history import read_history
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
+from services.settings import StreamSettings
 
 from .conftest import git
 from .test_lifecycle import SECRET, TOKEN, Site, eventually, shown_by, site_in
@@ -21,8 +25,31 @@ from .test_lifecycle import SECRET, TOKEN, Site, eventually, shown_by, site_in
 pytestmark = pytest.mark.e2e
 
 
+@pytest.fixture(scope="module", params=["sqlite", "kafka"])
+def stream(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Where the log is, as the environment says it; in a Kafka under a prefix of its own, and gone afterwards."""
+    bus = os.environ.get("SENTINEL_TEST_KAFKA", "")
+    if request.param == "sqlite":
+        yield {}
+        return
+    if not bus:
+        pytest.skip("SENTINEL_TEST_KAFKA=HOST:PORT names no Kafka broker")
+    prefix = f"test-{uuid.uuid4().hex[:8]}."
+    own = {"KIND": "kafka", "BOOTSTRAP": bus, "PREFIX": prefix, "LEASE_S": "6"}
+    yield {f"SENTINEL_STREAM_{name}": value for name, value in own.items()}
+
+    async def delete() -> None:
+        from services.stream.kafka import KafkaAdmin
+
+        admin = KafkaAdmin(StreamSettings(kind="kafka", bootstrap=bus, prefix=prefix))
+        await admin.delete_topics(await admin.topics())
+        await admin.close()
+
+    asyncio.run(delete())
+
+
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
+def hub(stream: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     """Two repositories over one history of two commits."""
     path = tmp_path_factory.mktemp("hub") / "served"
     path.mkdir()
@@ -36,8 +63,8 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory, hub: FakeHub) -> Iterator[Site]:
-    with site_in(tmp_path_factory.mktemp("site"), hub.base_url) as site:
+def site(tmp_path_factory: pytest.TempPathFactory, hub: FakeHub, stream: dict[str, str]) -> Iterator[Site]:
+    with site_in(tmp_path_factory.mktemp("site"), hub.base_url, **stream) as site:
         site.done("up")
         yield site
 

@@ -38,7 +38,7 @@ from services.settings import ClaimsSettings, ExtractorSettings, GitHubSettings,
 from services.stream.types import NewRecord, Record
 from services.telemetry import Metrics
 from tests.sentinelctl.fakehub.conftest import Workshop, lines, new_workshop
-from tests.services.extractor.fakes import FakeProducer
+from tests.services.extractor.fakes import FakeLook, FakeProducer
 
 NOW = 1_800_000_000.0
 OLD_S = 60.0
@@ -119,6 +119,7 @@ class Day:
     async def extract(self, event: Event | None = None) -> ReviewReady | None:
         handler = Extractor(
             self.github,
+            FakeLook(),
             Reviewer(),
             FakeProducer(),
             ExtractorSettings(),

@@ -84,7 +84,7 @@ class Place(_message.Message):
     def __init__(self, partition: _Optional[int] = ..., offset: _Optional[int] = ...) -> None: ...
 
 class ReviewReady(_message.Message):
-    __slots__ = ("event", "commit_sha", "findings", "coverage", "model", "timings", "revision", "findings_cut")
+    __slots__ = ("event", "commit_sha", "findings", "coverage", "model", "timings", "revision", "findings_cut", "unposted_at_ns")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     COMMIT_SHA_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class ReviewReady(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
     FINDINGS_CUT_FIELD_NUMBER: _ClassVar[int]
+    UNPOSTED_AT_NS_FIELD_NUMBER: _ClassVar[int]
     event: Event
     commit_sha: str
     findings: _containers.RepeatedCompositeFieldContainer[_inference_pb2.Finding]
@@ -101,7 +102,8 @@ class ReviewReady(_message.Message):
     timings: Timings
     revision: int
     findings_cut: int
-    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., commit_sha: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[_inference_pb2.Finding, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., model: _Optional[_Union[_inference_pb2.Model, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., revision: _Optional[int] = ..., findings_cut: _Optional[int] = ...) -> None: ...
+    unposted_at_ns: int
+    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., commit_sha: _Optional[str] = ..., findings: _Optional[_Iterable[_Union[_inference_pb2.Finding, _Mapping]]] = ..., coverage: _Optional[_Union[Coverage, _Mapping]] = ..., model: _Optional[_Union[_inference_pb2.Model, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., revision: _Optional[int] = ..., findings_cut: _Optional[int] = ..., unposted_at_ns: _Optional[int] = ...) -> None: ...
 
 class Coverage(_message.Message):
     __slots__ = ("hunks", "hunks_reviewed", "skipped")

@@ -71,7 +71,9 @@ def apply(before: str, hunks: tuple[Hunk, ...]) -> str:
                 assert old[at] == line.text
                 assert line.old == at + 1
                 at += 1
-            if line.kind != "del":
+            if line.kind == "del":
+                is_open = False  # what stands before it has its newline
+            else:
                 out.append(line.text)
                 assert line.new == len(out)
                 is_open = not line.has_newline

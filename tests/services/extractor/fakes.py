@@ -1,5 +1,6 @@
 """What stands in for GitHub and for inference in the extractor's tests."""
 
+import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from sentinel.v1.events_pb2 import Event, PullRequestEvent, PushEvent, Repositor
 
 from model.inputs.diff import Hunk
 from services.extractor.reviewer import Reviewed
-from services.github.types import ChangedFile, Comparison, GitHubNotFound, PullRequest, Repo
+from services.github.types import ChangedFile, Comparison, GitHubNotFound, PostedComment, PullRequest, Repo
 from services.stream.types import Appended, NewRecord
 
 T = TypeVar("T")
@@ -65,6 +66,7 @@ class FakeForge:
     branch_pulls: tuple[PullRequest, ...] | Exception = ()
     comparisons: Mapping[tuple[str, str], Comparison | Exception] = field(default_factory=dict)
     commits: Mapping[str, tuple[ChangedFile, ...]] = field(default_factory=dict)
+    comments: tuple[PostedComment, ...] | Exception = ()
     asked: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -85,6 +87,10 @@ class FakeForge:
         self.asked.append(f"compare {base[:4]} {head[:4]}")
         return _given(self.comparisons.get((base, head), GitHubNotFound("github_not_found", "no such comparison")))
 
+    async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]:
+        self.asked.append(f"comments on {sha[:4]}")
+        return _given(self.comments)
+
     async def commit_files(self, repo: Repo, sha: str) -> tuple[ChangedFile, ...]:
         self.asked.append(f"commit {sha[:4]}")
         return _given(self.commits.get(sha, GitHubNotFound("github_not_found", "no such commit")))
@@ -94,6 +100,17 @@ def _given(answer: T | Exception) -> T:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+@dataclass
+class FakeLook:
+    answer: int | Exception = 0
+    hangs: bool = False
+
+    async def unposted_at_ns(self, event: Event) -> int:
+        if self.hangs:
+            await asyncio.Event().wait()
+        return _given(self.answer)
 
 
 @dataclass

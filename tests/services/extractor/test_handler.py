@@ -18,6 +18,7 @@ from tests.services.extractor.fakes import (
     OTHER,
     REPOSITORY_ID,
     FakeForge,
+    FakeLook,
     FakeProducer,
     FakeReviewer,
     changed,
@@ -52,11 +53,13 @@ def handler(
     metrics: Metrics,
     *,
     producer: FakeProducer | None = None,
+    look: FakeLook | None = None,
     max_record_bytes: int = 900_000,
 ) -> Handler:
     ticks = iter(range(100))
     return Handler(
         forge,
+        look or FakeLook(),
         reviewer,
         producer or FakeProducer(),
         ExtractorSettings(),
@@ -95,6 +98,21 @@ async def test_inference_is_told_whose_hunks_they_are_and_which_delivery_asks(me
     assert (repository_id, commit_sha) == (REPOSITORY_ID, HEAD)
     assert [hunk.path for hunk in hunks] == ["a.py", "b.py"]
     assert metadata == {"traceparent": "00-1-2-01", "delivery-id": "guid"}
+
+
+@pytest.mark.parametrize(("look", "known"), [(FakeLook(7), 7), (FakeLook(hangs=True), 0)])
+async def test_the_publisher_is_told_since_when_a_push_has_no_comment_unless_that_takes_long(
+    metrics: Metrics, monkeypatch: pytest.MonkeyPatch, look: FakeLook, known: int
+) -> None:
+    monkeypatch.setattr("services.extractor.handler._LOOK_S", 0.01)
+    forge = FakeForge(comparisons={(BASE, HEAD): Comparison(status="identical")})
+    (new,) = await handler(forge, FakeReviewer(), metrics, look=look).handle(record(push()))
+    assert ReviewReady.FromString(new.value).unposted_at_ns == known
+
+
+async def test_nobody_waits_for_the_look_where_the_event_ends(metrics: Metrics) -> None:
+    forge = FakeForge(branch_pulls=(pull_request(),))
+    assert await handler(forge, FakeReviewer(), metrics, look=FakeLook(hangs=True)).handle(record(push())) == ()
 
 
 async def test_a_change_without_hunks_still_becomes_a_review(metrics: Metrics) -> None:

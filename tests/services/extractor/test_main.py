@@ -127,7 +127,7 @@ async def test_a_push_becomes_a_review_ready_and_sigterm_ends_the_process(tmp_pa
     assert inference.hunks_asked == [1, 0]
     assert records[0].headers["delivery-id"] == b"guid"
     assert process.returncode == 0, said
-    assert re.search(rb'"event.extracted".*"delivery_id": "guid"', said), said
+    assert re.search(rb'"event.extracted".*"delivery_id":"guid"', said), said
     assert b"s3cret" not in said
     assert [lag.records for lag in await admin.lag(Group.EXTRACTOR, Topic.PUSH_EVENTS)] == [0, 0]
     await asyncio.gather(reviews.close(), producer.close(), admin.close(), server.stop(None))

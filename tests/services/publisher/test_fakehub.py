@@ -23,7 +23,7 @@ from services.settings import ClaimsSettings, ExtractorSettings, GitHubSettings,
 from services.stream.types import Record
 from services.telemetry import Metrics
 from tests.sentinelctl.fakehub.conftest import Workshop, lines, new_workshop
-from tests.services.extractor.fakes import FakeProducer
+from tests.services.extractor.fakes import FakeLook, FakeProducer
 
 BEFORE: Mapping[str | bytes, bytes | None] = {
     "no_newline.py": b"one\ntwo",
@@ -110,7 +110,9 @@ async def test_every_odd_change_is_reviewed_on_its_lines_or_counted(shop: Worksh
     claims = SqliteClaims(tmp_path / "claims.sqlite", clock=lambda: 0.0)
     wanted = GitHubSettings.model_validate({"api_url": hub.base_url, "token": "any"})
     async with GitHub(wanted, metrics, transport=httpx2.ASGITransport(create_app(hub))) as github:
-        extractor = Extractor(github, remarks, FakeProducer(), ExtractorSettings(), metrics, max_record_bytes=900_000)
+        extractor = Extractor(
+            github, FakeLook(), remarks, FakeProducer(), ExtractorSettings(), metrics, max_record_bytes=900_000
+        )
         (ready,) = await extractor.handle(Record(Topic.PUSH_EVENTS, 0, 0, b"", event.SerializeToString(), {}, 0))
         publisher = Publisher(
             github, claims, metrics, settings=PublisherSettings(max_comments=50), claims_settings=ClaimsSettings()

@@ -29,8 +29,8 @@ from services.github.types import (
     PullRequest,
     Repo,
 )
+from services.key import marker, review_key
 from services.publisher.handler import Handler
-from services.publisher.key import marker, review_key
 from services.settings import ClaimsSettings, PublisherSettings
 from services.stream.types import Record
 from services.telemetry import Metrics
@@ -404,6 +404,22 @@ async def test_claims_younger_than_they_are_kept_cannot_rule_out_a_review_so_a_n
     await world.publisher(claims=anew).handle(record(ready(delivery_id="d-2", received_at=world.clock.now)))
     assert (len(world.github.posted), world.github.looks, world.clock.now) == (1, 1, NOW + 1)
     assert (await anew.claim(review_key(ready()), lease_s=1)).status == "done"
+    await anew.close()
+
+
+@pytest.mark.parametrize(("looked_after_s", "looks"), [(-0.001, 1), (0.0, 0), (5.0, 0)])
+async def test_what_the_extractor_saw_since_the_claims_began_is_not_looked_at_again(
+    world: World, tmp_path: Path, looked_after_s: float, looks: int
+):
+    anew = SqliteClaims(tmp_path / "anew.sqlite", clock=world.clock)
+    since = await anew.known_since()
+    world.clock.now += 10
+    ready = push_ready(received_at=world.clock.now)
+    ready.unposted_at_ns = round((since + looked_after_s) * 1e9)
+    await world.publisher(claims=anew).handle(record(ready))
+    assert (len(world.github.posted), world.github.looks) == (1, looks)
+    await world.publisher(claims=anew).handle(record(ready))
+    assert len(world.github.posted) == 1
     await anew.close()
 
 

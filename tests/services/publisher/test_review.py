@@ -8,7 +8,7 @@ from sentinel.v1.events_pb2 import Coverage, Event, PullRequestEvent, PushEvent,
 from sentinel.v1.inference_pb2 import Finding, Model
 
 from services.errors import Poison
-from services.publisher.key import marker, review_key
+from services.key import marker, review_key
 from services.publisher.review import MAX_BODY_BYTES, Posting, compose
 from services.settings import PublisherSettings
 

@@ -1,8 +1,14 @@
 import asyncio
+import contextlib
+import errno
 import itertools
+import os
 import random
+import shutil
 import sqlite3
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,7 @@ from hypothesis import strategies as st
 
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
+from services.stream import connection
 from services.stream.sqlite import SqliteAdmin, SqliteConsumer, SqliteProducer, partition_of, quotas
 from services.stream.types import NewRecord, TopicPartition
 
@@ -91,13 +98,22 @@ async def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     await admin.close()
 
 
-async def test_appends_that_wait_for_one_commit_go_into_the_next_together(tmp_path: Path) -> None:
+async def test_appends_that_wait_for_one_commit_go_into_the_next_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "log.sqlite"
     ticks = itertools.count(1_000_000.0)  # a look at the clock per transaction, at least: each has its own time
+    is_asked, has_answered = slow_disk(monkeypatch)
     admin, producer = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS, now=lambda: next(ticks))
     await admin.create_topics({"topic": 1})
-    await asyncio.gather(*(producer.append([NewRecord("topic", b"k", b"v")]) for _ in range(50)))
-    await producer.append([NewRecord("topic", b"k", b"v")])
+    appends = [asyncio.create_task(producer.append([NewRecord("topic", b"k", b"v")]))]
+    try:
+        await asyncio.to_thread(is_asked.wait)
+        appends += [asyncio.create_task(producer.append([NewRecord("topic", b"k", b"v")])) for _ in range(50)]
+        await asyncio.sleep(0)  # all have begun
+    finally:
+        has_answered.set()
+    await asyncio.gather(*appends)
     records = await admin.read(TopicPartition("topic", 0), 0, 100)
     assert len(records) == 51
     assert len({record.timestamp_ms for record in records}) == 2
@@ -201,3 +217,114 @@ async def test_in_one_commit_an_unknown_topic_fails_its_own_append_and_no_other(
     assert [record.value for record in await admin.read(TopicPartition("known", 0), 0, 9)] == [b"0", b"1"]
     await producer.close()
     await admin.close()
+
+
+async def test_nobody_else_waits_while_an_append_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.sqlite"
+    is_asked, has_answered = slow_disk(monkeypatch)
+    admin, accepting, redoing = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS), redoing_producer(path)
+    consumer = SqliteConsumer(path, SETTINGS, group="group", topic="topic")
+    await admin.create_topics({"topic": 1})
+    assert await consumer.poll(max_records=9, timeout_s=0) == []
+    accepted = asyncio.create_task(accepting.append([NewRecord("topic", b"", b"accepted")]))
+    try:
+        await asyncio.to_thread(is_asked.wait)
+        await redoing.append([NewRecord("topic", b"", b"follows")])
+        seen = await consumer.poll(max_records=9, timeout_s=30)
+        assert [record.value for record in seen] == [b"accepted", b"follows"]
+        await consumer.commit({TopicPartition("topic", 0): 2})
+        assert [(lag.committed, lag.end) for lag in await admin.lag("group", "topic")] == [(2, 2)]
+        assert not accepted.done()
+    finally:
+        has_answered.set()
+    assert await accepted == [("topic", 0, 0)]
+    for opened in (consumer, accepting, redoing, admin):
+        await opened.close()
+
+
+async def test_an_append_is_answered_once_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log.sqlite"
+    answers: list[OSError | None] = [None, OSError(errno.EIO, "Input/output error"), None]
+    on_disk: list[int] = []
+
+    def disk(_: int) -> None:
+        on_disk.append(count(copied(path, tmp_path / f"copy-{len(on_disk)}")))
+        if (fault := answers[len(on_disk) - 1]) is not None:
+            raise fault
+
+    admin, producer = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS)
+    await admin.create_topics({"topic": 1})
+    monkeypatch.setattr(connection, "to_disk", disk)
+    await producer.append([NewRecord("topic", b"", b"1"), NewRecord("topic", b"", b"2")])
+    assert on_disk == [2]
+    with pytest.raises(BusUnavailable, match=r"log\.sqlite failed: .*Input/output error"):
+        await producer.append([NewRecord("topic", b"", b"3")])
+    assert await producer.append([NewRecord("topic", b"", b"3")]) == [("topic", 0, 3)], "the one refused is there, too"
+    assert on_disk == [2, 3, 4]
+    await producer.close()
+    await admin.close()
+
+
+async def test_a_power_cut_that_takes_an_append_takes_the_commit_behind_it(tmp_path: Path) -> None:
+    """Of what no disk was asked to keep, a prefix is left: cut the write-ahead log everywhere, and look."""
+    path, events = tmp_path / "log.sqlite", 12
+    admin, accepting = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS)
+    await admin.create_topics({"events": 1, "topic": 1})
+    await accepting.append([NewRecord("events", b"", b"event") for _ in range(events)])
+    await accepting.close()
+    await admin.close()  # the last one: the file has everything, and the write-ahead log starts over
+    redoing, consumer = redoing_producer(path), SqliteConsumer(path, SETTINGS, group="group", topic="events")
+    assert await consumer.poll(max_records=1, timeout_s=30)
+    for end in range(1, events + 1):
+        await redoing.append([NewRecord("topic", b"", b"x" * 3000)])
+        await consumer.commit({TopicPartition("events", 0): end})
+    whole = {(end, end) for end in range(events + 1)}
+    assert set(after_cuts(path, tmp_path / "copy")) == whole | {(end, end - 1) for end in range(1, events + 1)}
+    await consumer.close()
+    await redoing.close()
+
+
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Set once the disk was asked to keep something; to be set for it to answer."""
+    is_asked, has_answered = threading.Event(), threading.Event()
+
+    def to_disk(_: int) -> None:
+        is_asked.set()
+        has_answered.wait()
+
+    monkeypatch.setattr(connection, "to_disk", to_disk)
+    return is_asked, has_answered
+
+
+def redoing_producer(path: Path) -> SqliteProducer:
+    return SqliteProducer(path, SETTINGS, can_redo=True)
+
+
+def copied(path: Path, folder: Path) -> Path:
+    """What another machine would find on this disk, were nothing held back in a cache."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in (path, Path(f"{path}-wal")):
+        shutil.copy(file, folder)
+    return folder / path.name
+
+
+def after_cuts(path: Path, folder: Path) -> Iterator[tuple[int, int]]:
+    """Records and committed offset, the write-ahead log cut at every 997th byte, which is several times a frame."""
+    wal = Path(f"{path}-wal").stat().st_size
+    for size in (*range(0, wal, 997), wal):
+        copy = copied(path, folder)
+        os.truncate(f"{copy}-wal", size)
+        yield count(copy), committed(copy)
+
+
+def count(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT count(*) FROM records WHERE topic = 'topic'").fetchone()[0])
+
+
+def committed(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return int(db.execute("SELECT coalesce(max(next_offset), 0) FROM offsets").fetchone()[0])

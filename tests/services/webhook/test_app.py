@@ -48,6 +48,7 @@ async def test_a_redelivery_is_a_duplicate_and_appended_once(site: Site) -> None
     answer = await site.deliver("pull_request", payloads.pull_request())
     assert (answer.status_code, answer.json()["status"]) == (202, "duplicate")
     assert len(site.log.records) == 1
+    await site.receiver.close()
     assert site.claims.kept_s == 60.0
     assert site.count("sentinel_delivery_ended_total", outcome="duplicate") == 1
 
@@ -63,6 +64,7 @@ async def test_a_delivery_is_remembered_only_once_the_log_has_it(site: Site) -> 
     appended_at_put: list[int] = []
     site.log.fault, site.claims.at_put = None, lambda: appended_at_put.append(len(site.log.records))
     assert (await site.deliver("push", payloads.push())).json()["status"] == "accepted"
+    await site.receiver.close()
     assert appended_at_put == [1]
 
 

@@ -1,12 +1,17 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
+from services.contract import Header, Topic
 from services.errors import BusUnavailable
+from services.settings import StreamSettings
+from services.stream import open_admin, open_producer
 from services.stream.types import Appended, NewRecord
 from services.telemetry import Metrics
-from services.webhook.intake import Intake
+from services.webhook.intake import Intake, recall
 from tests.services.webhook.fakes import Log, Memory, unavailable
 
 
@@ -24,6 +29,18 @@ class Gated(Log):
         return await super().append(records)
 
 
+class Slow(Memory):
+    """Claims that remember when told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+
+    async def put_many(self, values: Mapping[str, bytes], *, keep_s: float) -> None:
+        await self.gate.wait()
+        await super().put_many(values, keep_s=keep_s)
+
+
 def intake(log: Log, claims: Memory, *, timeout_s: float = 30.0, metrics: Metrics | None = None) -> Intake:
     return Intake(log, claims, metrics or Metrics(), timeout_s=timeout_s, keep_s=60.0)
 
@@ -37,20 +54,33 @@ async def let_it_run() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_comes_while_a_group_is_under_way_makes_the_next_one() -> None:
+async def test_what_comes_while_three_groups_are_under_way_makes_the_next_one() -> None:
     log, claims = Gated(), Memory()
     desk = intake(log, claims)
     async with asyncio.TaskGroup() as tasks:
-        first = tasks.create_task(desk.take("d-0", record("d-0")))
+        early = []
+        for name in ("d-0", "d-1", "d-2"):
+            early.append(tasks.create_task(desk.take(name, record(name))))
+            await let_it_run()
+        rest = [tasks.create_task(desk.take(f"d-{n}", record(f"d-{n}"))) for n in range(3, 11)]
         await let_it_run()
-        rest = [tasks.create_task(desk.take(f"d-{n}", record(f"d-{n}"))) for n in range(1, 9)]
-        await let_it_run()
-        assert log.groups == [1]
+        assert log.groups == [1, 1, 1]
         log.gate.set()
-    assert log.groups == [1, 8]
-    assert first.result() == ("push-events", 0, 0)
-    assert [each.result() for each in rest] == [("push-events", 0, offset) for offset in range(1, 9)]
-    assert len(claims.values) == 9
+    await desk.close()
+    assert log.groups == [1, 1, 1, 8]
+    assert [each.result() for each in (*early, *rest)] == [("push-events", 0, offset) for offset in range(11)]
+    assert len(claims.values) == 11
+
+
+async def test_a_delivery_is_answered_before_it_is_remembered_and_is_known_all_the_same() -> None:
+    log, claims = Log(), Slow()
+    desk = intake(log, claims)
+    assert await desk.take("d-1", record("d-1")) == ("push-events", 0, 0)
+    assert claims.values == {}
+    assert await desk.take("d-1", record("d-1")) is None
+    claims.gate.set()
+    await desk.close()
+    assert list(claims.values) == ["delivery:d-1"]
 
 
 @pytest.mark.parametrize("same_group", [True, False])
@@ -113,8 +143,40 @@ async def test_a_sender_that_hangs_up_while_it_waits_takes_nobody_with_it() -> N
     assert await desk.take("d-1", record("d-1")) is None, "it was on its way"
 
 
+async def test_the_last_deliveries_of_the_log_are_recalled(tmp_path: Path) -> None:
+    settings, claims = StreamSettings(partitions=3), Memory()
+    admin, producer = open_admin(settings, tmp_path / "log"), open_producer(settings, tmp_path / "log")
+    await recall(admin, claims, keep_s=60.0)
+    assert claims.values == {}, "there is no topic yet"
+    await admin.create_topics({Topic.PUSH_EVENTS: 3})
+    records = [NewRecord(Topic.PUSH_EVENTS, b"%d" % n, b"", {Header.DELIVERY_ID: b"d-%d" % n}) for n in range(50)]
+    await producer.append(records)
+    await recall(admin, claims, keep_s=60.0)
+    assert (claims.values.keys(), claims.kept_s) == ({f"delivery:d-{n}" for n in range(50)}, 60.0)
+    desk = Intake(producer, claims, Metrics(), timeout_s=30.0, keep_s=60.0)
+    assert await desk.take("d-49", records[-1]) is None
+    await producer.close()
+    await admin.close()
+
+
+@pytest.mark.parametrize("lost", ["log", "claims"])
+async def test_a_receiver_starts_without_what_it_would_recall(tmp_path: Path, lost: str) -> None:
+    settings, path = StreamSettings(), tmp_path / "log"
+    admin = open_admin(settings, path)
+    await admin.create_topics({Topic.PUSH_EVENTS: 3})
+    await admin.close()
+    if lost == "log":
+        path.write_bytes(b"no database" * 1000)
+    claims = Memory(is_lost=lost == "claims")
+    with capture_logs() as lines:
+        await recall(admin := open_admin(settings, path), claims, keep_s=60.0)
+    await admin.close()
+    assert [line["event"] for line in lines] == ["deliveries.not_recalled"]
+
+
 async def test_without_the_claims_everything_is_new() -> None:
     log, claims = Log(), Memory(is_lost=True)
     desk = intake(log, claims)
-    assert await desk.take("d-1", record("d-1")) == ("push-events", 0, 0)
-    assert await desk.take("d-1", record("d-1")) == ("push-events", 0, 1)
+    for offset in range(2):
+        assert await desk.take("d-1", record("d-1")) == ("push-events", 0, offset)
+        await desk.close()

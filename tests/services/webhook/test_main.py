@@ -43,7 +43,7 @@ def running(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     )
     assert process.stderr is not None
     try:
-        yield process, json.loads(process.stderr.readline())["port"]
+        yield process, next(line["port"] for line in map(json.loads, process.stderr) if "port" in line)
     finally:
         process.kill()
         process.communicate()

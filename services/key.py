@@ -29,6 +29,10 @@ def marker(key: str) -> str:
     return f"<!-- sentinel:review v1 key={key} -->"
 
 
+def is_marked(body: str | None, key: str) -> bool:
+    return (body or "").rstrip().endswith(marker(key))
+
+
 def _sha(value: str) -> str:
     if not _SHA.fullmatch(value):
         raise Poison("malformed_review", f"{value!r} is no commit id: 40 or 64 hexadecimal digits are")
