@@ -35,27 +35,35 @@ def is_local(address: str) -> bool:
 
 
 def silence(address: str) -> str:
-    """Why no engine answers there; empty when one does. Without the SDK, so that every command can ask."""
-    if not is_local(address):
-        try:
+    """Why no engine answers there; empty when one does. A local one without the SDK, so that every command can ask."""
+    try:
+        if is_local(address):
+            _ping(address)
+        else:
             connect(address).close()
-        except PreflightError as exc:
-            return exc.message
-        return ""
+    except PreflightError as exc:
+        return exc.message
+    return ""
+
+
+def _ping(address: str) -> None:
     line = _Line(address.removeprefix("unix://"))
     try:
         line.request("GET", "/_ping")
         answer = line.getresponse()
         answer.read()
     except (OSError, http.client.HTTPException) as exc:
-        return _absent(address, exc).message
+        raise _absent(address, exc) from exc
     finally:
         line.close()
-    return "" if answer.status == http.client.OK else f"the Docker engine at {address} answers {answer.status}"
+    if answer.status != http.client.OK:
+        raise PreflightError(f"the Docker engine at {address} answers {answer.status}", remedy="look at its log")
 
 
 def connect(address: str) -> "docker.APIClient":
     """Raises PreflightError, with what to do, for an engine that is absent, refuses or is too old."""
+    if is_local(address):
+        _ping(address)
     import docker
     from docker.errors import DockerException
 
