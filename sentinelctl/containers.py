@@ -23,6 +23,8 @@ _UNPRIVILEGED: Final = 10001
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _PYTHON: Final = "/opt/sentinel/bin/python"
 _PROBE: Final = (_PYTHON, "-IS", "/opt/probe.py")
+_APPUSER: Final = 1000  # of the image, to whom its folders belong
+_KAFKA_WRITES: Final = ("/opt/kafka/logs", "/opt/kafka/config", "/mnt/shared/config")
 # Of one KRaft node; any 16 bytes in base64. A volume keeps the one it was formatted with.
 _CLUSTER_ID: Final = "c2VudGluZWxzZW50aW5lbA"
 
@@ -255,12 +257,13 @@ def _kafka(settings: Settings) -> ServiceSpec:
         is_gate=True,
         container=Container(
             image=settings.images.kafka,
-            user="",  # the image's own, appuser, to whom the volume's folder belongs
+            user=f"{_APPUSER}:{_APPUSER}",
             memory_mb=1280,
             # The listener takes requests once the broker has started.
             probe=("bash", "-c", f"</dev/tcp/127.0.0.1/{_KAFKA_INSIDE}"),
             mounts=(Mount(f"{settings.project.name}-{KAFKA}", "/var/lib/kafka/data"),),
-            scratch=("/tmp:exec", "/opt/kafka/logs", "/opt/kafka/config", "/mnt/shared/config"),  # noqa: S108
+            # Over a folder of the image a tmpfs has that folder's mode, and root for its owner unless told otherwise.
+            scratch=("/tmp:exec", *(f"{path}:uid={_APPUSER},gid={_APPUSER}" for path in _KAFKA_WRITES)),  # noqa: S108
             pids=512,
         ),
     )

@@ -61,7 +61,7 @@ class Container:
     """A command inside of it that exits 0 when it is ready."""
     mounts: tuple[Mount, ...] = ()
     scratch: tuple[str, ...] = ("/tmp",)  # noqa: S108
-    """Folders it may write to and that end with it; the rest of its file system is read-only."""
+    """Folders it may write to and that end with it, PATH[:OPTIONS]; the rest of its file system is read-only."""
     pids: int = 256
     hosts: tuple[str, ...] = ()
     """Names of this machine itself."""

@@ -549,7 +549,7 @@ def _confined(container: Container) -> dict[str, Any]:
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges:true"],
-        "tmpfs": {path: options or "" for path, _, options in (one.partition(":") for one in container.scratch)},
+        "tmpfs": {path: options for path, _, options in (one.partition(":") for one in container.scratch)},
         "mem_limit": f"{container.memory_mb}m",
         "memswap_limit": f"{container.memory_mb}m",
         "pids_limit": container.pids,
