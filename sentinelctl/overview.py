@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl import prometheus
@@ -158,6 +160,8 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     order = {spec.name: position for position, spec in enumerate(desired)}
     usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
+    with ThreadPoolExecutor(max(1, min(16, len(replicas)))) as threads:
+        faults = list(threads.map(partial(probe_fault, project.runtime), replicas))
     there = {replica.name for replica in replicas}
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     lag, log_fault = asyncio.run(_lag(project))
@@ -165,7 +169,7 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
-        rows=[Row(replica, probe_fault(replica), usage.get(replica.name)) for replica in replicas],
+        rows=[Row(one, fault, usage.get(one.name)) for one, fault in zip(replicas, faults, strict=True)],
         missing=[name for name in wanted if name not in there],
         lag=lag,
         seen_at=time.time(),
