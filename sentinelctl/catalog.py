@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from sentinelctl import __version__
+from sentinelctl import __version__, prometheus
 from sentinelctl.state import Port, Probe, ServiceSpec
 from services.contract import Role
 from services.settings import InferenceSettings, Settings, secret_keys, variable
@@ -32,24 +32,30 @@ class _Role:
 
 _ROLES = {
     Role.INFERENCE: _Role(
-        ("project", "stream", "inference"), {"grpc": "port", "metrics": "metrics_port"}, "metrics", publishes="grpc"
+        ("project", "stream", "tracing", "inference"),
+        {"grpc": "port", "metrics": "metrics_port"},
+        "metrics",
+        publishes="grpc",
     ),
     Role.EXTRACTOR: _Role(
-        ("project", "stream", "claims", "github", "extractor"), {"metrics": "metrics_port"}, "metrics"
+        ("project", "stream", "claims", "github", "tracing", "extractor"), {"metrics": "metrics_port"}, "metrics"
     ),
     Role.PUBLISHER: _Role(
-        ("project", "stream", "claims", "github", "publisher"), {"metrics": "metrics_port"}, "metrics"
+        ("project", "stream", "claims", "github", "tracing", "publisher"), {"metrics": "metrics_port"}, "metrics"
     ),
-    Role.WEBHOOK: _Role(("project", "stream", "claims", "webhook"), {"http": "port"}, "http", max_replicas=1),
+    Role.WEBHOOK: _Role(
+        ("project", "stream", "claims", "tracing", "webhook"), {"http": "port"}, "http", max_replicas=1
+    ),
 }
 
-SERVICES: tuple[str, ...] = tuple(role.value for role in _ROLES)
+SERVICES: tuple[str, ...] = (*(role.value for role in _ROLES), prometheus.NAME)
 """In start order."""
 
 
 def catalog(settings: Settings, *, digest_key: bytes, scale: Mapping[str, int]) -> tuple[ServiceSpec, ...]:
     """Every service, in start order. `scale`: replicas that an operator asked for over the settings'."""
-    return tuple(_spec(role, settings, digest_key, scale.get(role.value)) for role in _ROLES)
+    roles = (_spec(role, settings, digest_key, scale.get(role.value)) for role in _ROLES)
+    return (*roles, prometheus.spec(settings, scale.get(prometheus.NAME)))
 
 
 def endpoints_path(state_dir: Path, service: str) -> Path:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from sentinelctl import prometheus
 from sentinelctl.errors import PreflightError
 from sentinelctl.lifecycle import Project, check_claims, check_secrets
 from sentinelctl.runtime.process import port_fault
@@ -43,7 +44,8 @@ class Check:
 
 def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
     """One after the other, each shown as it is done. Only the online ones, Kafka and Redis leave this machine."""
-    for check in (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _claims, _secret, _access):
+    here = (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _claims, _metrics)
+    for check in (*here, _secret, _access):
         yield check(project)
     if project.settings.stream.kind == "kafka":
         yield asyncio.run(_kafka(project))
@@ -123,7 +125,7 @@ def _ports(project: Project) -> Check:
         f"{port.number} for {spec.name} is {fault}"
         for spec in project.desired()
         for port in spec.ports
-        if port.number and port.number not in own and (fault := port_fault(port.host, port.number))
+        if spec.replicas and port.number and port.number not in own and (fault := port_fault(port.host, port.number))
     ]
     if faults:
         return Check("ports", Verdict.FAILED, "; ".join(faults), "end that process, or set another port; 0 takes any")
@@ -135,6 +137,14 @@ def _claims(project: Project) -> Check:
         return Check("claims", Verdict.OK, check_claims(project.settings))
     except PreflightError as exc:
         return Check("claims", Verdict.FAILED, exc.message, exc.remedy)
+
+
+def _metrics(project: Project) -> Check:
+    if fault := prometheus.fault(project.settings):
+        what, _, remedy = fault.partition("; ")
+        return Check("metrics", Verdict.WARNING, what, remedy)
+    is_wanted = prometheus.is_wanted(project.settings)
+    return Check("metrics", Verdict.OK, f"by {shutil.which(prometheus.NAME)}" if is_wanted else "switched off")
 
 
 def _secret(project: Project) -> Check:

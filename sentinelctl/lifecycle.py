@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 READY_S: Final = 60.0
+_ONCE: Final = {
+    "webhook": "has one address that GitHub knows",
+    "prometheus": "keeps its data in one folder",
+}
 
 
 class Project:
@@ -92,8 +96,8 @@ class Project:
         for spec in desired:
             if spec.name in SERVICES and spec.max_replicas is not None and spec.replicas > spec.max_replicas:
                 raise UsageError(
-                    f"{spec.name} has one address that GitHub knows, so it runs once; asked for: {spec.replicas}",
-                    remedy="one receiver takes hundreds of deliveries a second; scale another service",
+                    f"{spec.name} {_ONCE[spec.name]}, so it runs once; asked for: {spec.replicas}",
+                    remedy="scale another service",
                 )
         check_secrets(self.settings, [name for name, count in replicas.items() if count])
         return self._complete(plan(desired, self.runtime.observe(), only=replicas.keys()))
@@ -172,7 +176,9 @@ class Project:
         found = [path.with_name(path.name + suffix) for path in named for suffix in ("", "-wal", "-shm")]
         for folder in (self.state_dir.logs, self.state_dir.endpoints):
             found += sorted(folder.iterdir()) if folder.is_dir() else []
-        found += [self.state_dir.scale, self.state_dir.digest_key, self.state_dir.supervisor_lock]
+        state = self.state_dir
+        found += sorted(state.prometheus.rglob("*"))
+        found += [state.scale, state.targets, state.digest_key, state.supervisor_lock]
         return [path for path in found if path.is_file()]
 
     def delete_data(self) -> list[Path]:
@@ -180,7 +186,14 @@ class Project:
         found = self.data_files()
         for path in found:
             path.unlink(missing_ok=True)
-        for folder in (self.state_dir.logs, self.state_dir.endpoints, self.state_dir.data):
+        within = sorted((path for path in self.state_dir.prometheus.rglob("*") if path.is_dir()), reverse=True)
+        for folder in (
+            self.state_dir.logs,
+            self.state_dir.endpoints,
+            self.state_dir.data,
+            *within,
+            self.state_dir.prometheus,
+        ):
             with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
                 folder.rmdir()
         return found

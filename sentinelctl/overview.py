@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sentinelctl import prometheus
 from sentinelctl.duration import age
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
@@ -71,11 +72,19 @@ class Overview:
     """Unix seconds."""
     log_fault: str = ""
     """Why the lag is not known."""
+    metrics_fault: str = ""
+    """Why nobody records the metrics."""
 
     @property
     def is_healthy(self) -> bool:
         """What runs is ready, and somebody would restart it."""
         return all(not row.fault and row.replica.is_supervised for row in self.rows)
+
+    @property
+    def metrics_url(self) -> str:
+        """Of the Prometheus that runs here; empty when none does."""
+        ports = (row.replica.ports["http"] for row in self.rows if row.replica.service == prometheus.NAME)
+        return next((f"http://127.0.0.1:{number}" for number in ports), "")
 
     def document(self) -> dict[str, Any]:
         return {
@@ -87,6 +96,8 @@ class Overview:
             "missing": list(self.missing),
             "lag": [asdict(one) for one in self.lag],
             "log_fault": self.log_fault,
+            "metrics_url": self.metrics_url,
+            "metrics_fault": self.metrics_fault,
         }
 
     def table(self) -> "Table":
@@ -126,6 +137,10 @@ class Overview:
         ]
         if self.log_fault:
             found.append(f"lag unknown: {self.log_fault}")
+        if self.metrics_url:
+            found.append(f"metrics and alerts: {self.metrics_url}/alerts")
+        elif self.rows and self.metrics_fault:
+            found.append(self.metrics_fault)
         supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
         return [*found, f"{supervisor}state in {self.state_dir}"]
 
@@ -151,6 +166,7 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         lag=lag,
         seen_at=time.time(),
         log_fault=log_fault,
+        metrics_fault=prometheus.fault(project.settings),
     )
 
 

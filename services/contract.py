@@ -48,6 +48,7 @@ class Port:
     WEBHOOK: Final = 8000
     REDIS: Final = 6379
     KAFKA: Final = 9092
+    PROMETHEUS: Final = 9091
     INFERENCE: Final = 50051
     PUBLISHER_METRICS: Final = 9102
     INFERENCE_METRICS: Final = 9103

@@ -232,6 +232,22 @@ class PublisherSettings(Section):
     min_confidence: float = Field(0.6, ge=0, le=1, description="least calibrated confidence of a finding that is shown")
 
 
+class TracingSettings(Section):
+    endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^\s@]+)?$",
+        description="OTLP/HTTP address of a collector of spans, such as http://127.0.0.1:4318/v1/traces; empty: none "
+        "are made; needs the [otel] extra",
+    )
+
+
+class PrometheusSettings(Section):
+    enabled: bool = Field(True, description="record metrics: up starts Prometheus too, where it is installed")
+    port: int = Field(Port.PROMETHEUS, ge=0, le=65535, description="its port, on loopback")
+    retention_days: float = Field(15, ge=0.1, description="days that metrics are kept; the burn rates look back 3")
+    retention_mb: int = Field(512, ge=16, description="megabytes after which the oldest metrics go sooner")
+
+
 class DockerSettings(Section):
     """Of the Docker runtime."""
 
@@ -251,6 +267,9 @@ class ImagesSettings(Section):
         "apache/kafka:4.1.1", description="Apache Kafka, https://kafka.apache.org/41/getting-started/docker"
     )
     redis: str = Field("redis:7.4-bookworm", description="Redis 7 or newer, https://hub.docker.com/_/redis")
+    prometheus: str = Field(
+        "prom/prometheus:v3.7.2", description="Prometheus 2.42 or newer, https://hub.docker.com/r/prom/prometheus"
+    )
 
 
 class Settings(Section):
@@ -266,6 +285,8 @@ class Settings(Section):
     publisher: PublisherSettings = Field(default_factory=PublisherSettings)
     docker: DockerSettings = Field(default_factory=DockerSettings)
     images: ImagesSettings = Field(default_factory=ImagesSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
+    prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
 
     @property
     def state_dir(self) -> Path:

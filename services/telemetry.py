@@ -53,6 +53,13 @@ class Metrics:
         self.e2e_latency = Histogram(
             "sentinel_e2e_latency_seconds", "Webhook received to review posted", registry=registry, buckets=_SECONDS
         )
+        self.stage = Histogram(
+            "sentinel_stage_seconds",
+            "What the time of a posted review went into, by stage",
+            ["stage"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
         self.review_posted = Counter(
             "sentinel_review_posted_total",
             "Findings posted, by severity; `none` is a review without findings",

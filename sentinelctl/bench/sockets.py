@@ -28,6 +28,7 @@ class Tally:
     answered: int = 0
     refused: int = 0
     broken: int = 0
+    opened: int = 0
     seconds: "array[float]" = field(default_factory=lambda: array("d"))
 
 
@@ -44,6 +45,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        self._tally.opened += 1
         self._send()
 
     def data_received(self, data: bytes) -> None:

@@ -72,6 +72,7 @@ def demo_settings(
         "extractor": {"metrics_port": 0},
         "inference": {"bind": "127.0.0.1", "port": 0, "metrics_port": 0, "target": "127.0.0.1:50051"},
         "publisher": {"metrics_port": 0},
+        "prometheus": {"enabled": False},
     }
     plain = {
         section: {**getattr(settings, section).model_dump(), **own.get(section, {})}

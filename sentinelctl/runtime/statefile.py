@@ -57,6 +57,16 @@ class StateDir:
         return self.path / "endpoints"
 
     @property
+    def targets(self) -> Path:
+        """Where each replica's /metrics is, as Prometheus reads it."""
+        return self.path / "targets.json"
+
+    @property
+    def prometheus(self) -> Path:
+        """Its configuration, written at each start, and its data."""
+        return self.path / "prometheus"
+
+    @property
     def supervisor_lock(self) -> Path:
         return self.path / "supervisor.lock"
 

@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any, Final
+from urllib.parse import urlsplit
 
 from sentinelctl.runtime.process import is_same, send_signal, start_token
 from sentinelctl.runtime.statefile import Recorded, StateDir, replace_text
@@ -284,6 +285,9 @@ class Supervisor:
             text = "".join(f"{address}\n" for address in published.get(service, []))
             if not service.startswith(".") and _text_of(self._dir.endpoints / service) != text:
                 replace_text(self._dir.endpoints / service, text)
+        scraped = json.dumps(targets(replicas), indent=1) + "\n"
+        if _text_of(self._dir.targets) != scraped:
+            replace_text(self._dir.targets, scraped)
         self._dir.write(Recorded(os.getpid(), start_token(os.getpid()) or "", self._socket, tuple(replicas)))
 
     def _note(self, name: str, level: str, event: str, **fields: Any) -> None:
@@ -291,6 +295,18 @@ class Supervisor:
         line = {"event": event, **fields, "level": level, "ts": time.time(), "service": "supervisor"}
         with self._dir.log_of(name).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
+
+
+def targets(replicas: Iterable[Replica]) -> list[dict[str, Any]]:
+    """For Prometheus's file_sd: what answers a probe has /metrics beside it. One that is down is missed there."""
+    return [
+        {
+            "targets": [urlsplit(replica.probe).netloc],
+            "labels": {"service": replica.service, "instance": replica.name},
+        }
+        for replica in replicas
+        if replica.probe
+    ]
 
 
 def _launch(request: dict[str, Any]) -> Launch:

@@ -20,12 +20,14 @@ from services.stream import open_consumer, open_producer
 from services.stream.runner import Limits, Runner
 from services.stream.types import max_value_bytes
 from services.telemetry import Metrics, OpsServer, configure_logging
+from services.tracing import open_tracing
 
 log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
     metrics = Metrics()
+    tracing = open_tracing(settings, Role.EXTRACTOR, replica_name())
     reviewer = GrpcReviewer(Targets(settings.inference.target))
     claims = open_claims(settings)
     kept = KeptReviewer(reviewer, claims, keep_s=settings.claims.chunk_keep_h * 3600)
@@ -53,6 +55,7 @@ async def run(settings: Settings) -> None:
                 topic=Topic.PUSH_EVENTS,
                 group=Group.EXTRACTOR,
                 metrics=metrics,
+                tracing=tracing,
                 limits=Limits(max_in_flight=settings.extractor.max_in_flight),
             )
             loop = asyncio.get_running_loop()
@@ -67,6 +70,7 @@ async def run(settings: Settings) -> None:
             await reviewer.close()
             await claims.close()
             await producer.close()
+            tracing.close()
 
 
 def main() -> int:

@@ -6,18 +6,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Final, Protocol, get_args
 
 import structlog
 from sentinel.v1.events_pb2 import Coverage, Event, ReviewReady, Timings
 
 from services.codec import decode
-from services.contract import Header
+from services.contract import Header, Outcome
 from services.extractor.change import Change, Ended, Forge, find_change
 from services.extractor.hunks import select
 from services.extractor.look import Look
 from services.extractor.overflow import overflow
-from services.extractor.reviewer import Reviewed, Reviewer
+from services.extractor.reviewer import Reviewed, Reviewer, Why
 from services.review import add, ready
 from services.settings import ExtractorSettings
 from services.stream.base import Producer
@@ -60,6 +60,11 @@ class Handler:
         self._forge, self._look, self._reviewer, self._producer = forge, look, reviewer, producer
         self._settings, self._metrics, self._max_record_bytes = settings, metrics, max_record_bytes
         self._wall_ns, self._clock = wall_ns, clock
+        for outcome in (Outcome.COVERED, Outcome.SUPERSEDED):
+            metrics.delivery_ended.labels(outcome)
+        for why in get_args(Why):
+            metrics.overflow.labels(why)
+        metrics.hunks.labels("reviewed")
 
     async def handle(self, record: Record) -> Sequence[NewRecord]:
         started, taken_ns = self._clock(), self._wall_ns()

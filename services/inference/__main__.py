@@ -25,6 +25,7 @@ from services.stream import open_admin, open_consumer, open_producer
 from services.stream.runner import Limits, Runner
 from services.stream.types import max_value_bytes
 from services.telemetry import Metrics, OpsServer, configure_logging
+from services.tracing import open_tracing
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ async def run(settings: Settings) -> None:
     runner: Runner
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: runner.stop())  # runs at the first await, when there is a runner
+    tracing = open_tracing(settings, Role.INFERENCE, replica_name())
     engine = _load(own)
     producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
     admin = open_admin(settings.stream, settings.stream_path)
@@ -61,18 +63,20 @@ async def run(settings: Settings) -> None:
             topic=Topic.DIFF_CHUNKS,
             group=Group.INFERENCE,
             metrics=metrics,
+            tracing=tracing,
             limits=_OVERFLOW,
         )
         try:
             bind = settings.project.metrics_bind
             with OpsServer(own.metrics_port, metrics, runner.is_working, bind=bind) as ops:
-                async with serve(InferenceServer(reviewer), f"{own.bind}:{own.port}") as port:
+                async with serve(InferenceServer(reviewer, tracing), f"{own.bind}:{own.port}") as port:
                     log.info("inference.started", port=port, metrics_port=ops.port)
                     await runner.run()
                     log.info("inference.draining")
         finally:
             await producer.close()
             await admin.close()
+            tracing.close()
     log.info("inference.stopped")
 
 

@@ -13,10 +13,11 @@ from sentinel.v1 import inference_pb2 as pb
 from sentinel.v1 import inference_pb2_grpc as rpc
 
 from model.inputs.diff import DiffError, Hunk, parse_patch
-from services.contract import SEVERITIES
+from services.contract import SEVERITIES, Header
 from services.errors import ConfigError
 from services.inference.batcher import DeadlinePassed, Overloaded
 from services.inference.reviewer import Malformed, Reviewed, Reviewer, numbered
+from services.tracing import OFF, Tracing
 
 SERVICE: Final = "sentinel.v1.InferenceService"
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024  # several hunks of 20,000 lines
@@ -26,8 +27,8 @@ log = structlog.get_logger(__name__)
 
 
 class InferenceServer(rpc.InferenceServiceServicer):
-    def __init__(self, reviewer: Reviewer) -> None:
-        self._reviewer = reviewer
+    def __init__(self, reviewer: Reviewer, tracing: Tracing = OFF) -> None:
+        self._reviewer, self._tracing = reviewer, tracing
 
     async def ReviewChunk(self, request: pb.ChunkRequest, context: Any) -> pb.ReviewResponse:  # noqa: N802 - gRPC's name
         try:
@@ -75,6 +76,25 @@ class InferenceServer(rpc.InferenceServiceServicer):
         )
 
     async def _review(self, hunks: Sequence[Hunk], context: Any, *, first_index: int = 0) -> Reviewed:
+        """Under the caller's trace. A call without hunks, which asks for the model alone, leaves no trace."""
+        if not hunks:
+            return await self._answer(hunks, context, first_index)
+        given = dict(context.invocation_metadata() or ())
+        parent, delivery_id = (str(given.get(name, "")) for name in (Header.TRACEPARENT, Header.DELIVERY_ID))
+        with self._tracing.span("hunks review", parent, "server", delivery_id=delivery_id, hunks=len(hunks)) as trace:
+            reviewed = await self._answer(hunks, context, first_index)
+            log.info(
+                "hunks.reviewed",
+                delivery_id=delivery_id,
+                traceparent=trace or parent,
+                hunks=len(hunks),
+                findings=len(reviewed.findings),
+                queue_s=round(reviewed.scored.queue_s, 4),
+                forward_s=round(reviewed.scored.forward_s, 4),
+            )
+            return reviewed
+
+    async def _answer(self, hunks: Sequence[Hunk], context: Any, first_index: int) -> Reviewed:
         try:
             return await self._reviewer.review(hunks, within_s=context.time_remaining(), first_index=first_index)
         except Overloaded as exc:

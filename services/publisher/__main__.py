@@ -17,12 +17,14 @@ from services.settings import Settings, load, replica_name
 from services.stream import open_consumer, open_producer
 from services.stream.runner import Runner
 from services.telemetry import Metrics, OpsServer, configure_logging
+from services.tracing import open_tracing
 
 log = structlog.get_logger(__name__)
 
 
 async def run(settings: Settings) -> None:
     metrics = Metrics()
+    tracing = open_tracing(settings, Role.PUBLISHER, replica_name())
     claims = open_claims(settings)
     producer = open_producer(settings.stream, settings.stream_path, can_redo=True)
     try:
@@ -40,6 +42,7 @@ async def run(settings: Settings) -> None:
                 topic=Topic.REVIEWS,
                 group=Group.PUBLISHER,
                 metrics=metrics,
+                tracing=tracing,
             )
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -58,6 +61,7 @@ async def run(settings: Settings) -> None:
     finally:
         await producer.close()
         await claims.close()
+        tracing.close()
 
 
 def main() -> int:

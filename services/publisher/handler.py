@@ -12,7 +12,7 @@ from sentinel.v1.events_pb2 import ReviewReady
 
 from services import codec
 from services.claims.base import Claim, Claims
-from services.contract import Outcome
+from services.contract import SEVERITIES, Outcome
 from services.errors import ClaimsUnavailable, Deferred, Poison, Retryable
 from services.github.types import (
     Anchor,
@@ -103,6 +103,10 @@ class Handler:
         self._keep_s = claims_settings.keep_days * _DAY_S
         self._clock = clock
         self._sleep = sleep
+        for outcome in (Outcome.REVIEWED, Outcome.SUPERSEDED, Outcome.DUPLICATE):
+            metrics.delivery_ended.labels(outcome)
+        for severity in (*SEVERITIES, "none"):
+            metrics.review_posted.labels(severity, "posted")
 
     async def handle(self, record: Record) -> Sequence[NewRecord]:
         """Nothing follows. Zero or one review exists after a failure at any step, and the next attempt completes it."""
@@ -325,6 +329,8 @@ class Handler:
             "own_s": e2e_s - github_s - timings.forward_s,
         }
         self._metrics.e2e_latency.observe(e2e_s)
+        for name, seconds in stages.items():
+            self._metrics.stage.labels(name.removesuffix("_s")).observe(max(0.0, seconds))
         for severity in posting.severities or ("none",):
             self._metrics.review_posted.labels(severity, "posted").inc()
         self._metrics.delivery_ended.labels(Outcome.REVIEWED).inc()

@@ -6,6 +6,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final, Protocol, TypeVar
@@ -18,6 +19,7 @@ from services.errors import BusUnavailable, Deferred, Poison, RecordTooLarge, Re
 from services.stream.base import Consumer, Producer
 from services.stream.types import NewRecord, Record, TopicPartition
 from services.telemetry import Metrics
+from services.tracing import OFF, Tracing
 
 T = TypeVar("T")
 
@@ -85,6 +87,7 @@ class Runner:
         topic: str,
         group: str,
         metrics: Metrics,
+        tracing: Tracing = OFF,
         limits: Limits = Limits(),
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
@@ -97,6 +100,7 @@ class Runner:
         self._topic = topic
         self._group = group
         self._metrics = metrics
+        self._tracing = tracing
         self._limits = limits
         self._clock = clock
         self._wall_ns = wall_ns
@@ -112,6 +116,11 @@ class Runner:
         self._is_halted = False
         self._is_stopping = False
         self._is_bus_up = False
+        # A counter that first appears as 1 hides its first event: what asks for an increase needs the 0 before.
+        for operation in ("poll", "append", "commit"):
+            metrics.bus_errors.labels(topic, operation)
+        metrics.deferred.labels(topic)
+        metrics.delivery_ended.labels(Outcome.DEAD_LETTERED)
 
     def is_ready(self) -> bool:
         """The log answers, and the consumer neither halted nor stops."""
@@ -226,21 +235,36 @@ class Runner:
         """The record's effect and what follows from it is done when this returns."""
         names = {Header.DELIVERY_ID: "delivery_id", Header.TRACEPARENT: "traceparent"}
         carried = {name: record.headers[name] for name in names if name in record.headers}
-        context = {names[name]: value.decode(errors="replace") for name, value in carried.items()}
-        with structlog.contextvars.bound_contextvars(**context):
-            produced = await self._handle(part, record)
-            if produced:
-                follow = [replace(new, headers={**carried, **new.headers}) for new in produced]
-                try:
-                    await self._patiently(part, partial(self._producer.append, follow))
-                except RecordTooLarge as exc:
-                    await self._set_aside(part, record, exc, 1, self._wall_ns())
+        with self._span(record) as trace:
+            if trace:
+                carried[Header.TRACEPARENT] = trace.encode()
+            context = {names[name]: value.decode(errors="replace") for name, value in carried.items()}
+            with structlog.contextvars.bound_contextvars(**context):
+                produced = await self._handle(part, record, replace(record, headers={**record.headers, **carried}))
+                if produced:
+                    follow = [replace(new, headers={**carried, **new.headers}) for new in produced]
+                    try:
+                        await self._patiently(part, partial(self._producer.append, follow))
+                    except RecordTooLarge as exc:
+                        await self._set_aside(part, record, exc, 1, self._wall_ns())
 
-    async def _handle(self, part: _Partition, record: Record) -> Sequence[NewRecord]:
+    def _span(self, record: Record) -> AbstractContextManager[str]:
+        return self._tracing.span(
+            f"{record.topic} process",
+            record.headers.get(Header.TRACEPARENT, b"").decode(errors="replace"),
+            "consumer",
+            delivery_id=record.headers.get(Header.DELIVERY_ID, b"").decode(errors="replace"),
+            topic=record.topic,
+            partition=record.partition,
+            offset=record.offset,
+        )
+
+    async def _handle(self, part: _Partition, record: Record, traced: Record) -> Sequence[NewRecord]:
+        """`traced`: the record below our own span, for the handler; a dead letter holds it as it came."""
         attempts, first_failed_at_ns = 0, 0
         while True:
             try:
-                produced = await self._patiently(part, partial(self._begin, part, record))
+                produced = await self._patiently(part, partial(self._begin, part, traced))
             except (Retryable, Poison) as exc:
                 attempts += 1
                 first_failed_at_ns = first_failed_at_ns or self._wall_ns()
@@ -275,6 +299,7 @@ class Runner:
             service_version=__version__,
         )
         await self._patiently(part, partial(self._producer.append, [letter]))
+        self._tracing.failed(reason)
         self._metrics.dead_letters.labels(record.topic, reason).inc()
         self._metrics.delivery_ended.labels(Outcome.DEAD_LETTERED).inc()
         log.error(

@@ -1,7 +1,6 @@
 """python -m services.webhook: the receiver."""
 
 import asyncio
-import gc
 import signal
 import socket
 import sys
@@ -12,18 +11,15 @@ import structlog
 from services.claims import open_claims
 from services.contract import Role, Topic
 from services.errors import BusUnavailable, ConfigError
-from services.settings import Settings, WebhookSettings, load, variable
+from services.settings import Settings, WebhookSettings, load, replica_name, variable
 from services.stream import open_admin, open_producer
 from services.telemetry import Metrics, configure_logging
+from services.tracing import Tracing, open_tracing
 from services.webhook.app import Receiver, create_app
 from services.webhook.intake import recall
 from services.webhook.server import Server
 
 log = structlog.get_logger(__name__)
-
-# How long a thread that comes back from the disk waits for Python's lock while the event loop is busy. A group of
-# deliveries comes back a dozen times, and would wait up to 5 ms each by default.
-_SWITCH_S = 0.00005
 
 
 def secrets(settings: WebhookSettings) -> list[bytes]:
@@ -49,7 +45,7 @@ def listen(bind: str, port: int) -> socket.socket:
         ) from exc
 
 
-async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) -> None:
+async def run(settings: Settings, listener: socket.socket, keys: list[bytes], tracing: Tracing) -> None:
     metrics = Metrics()
     producer = open_producer(settings.stream, settings.stream_path)
     admin = open_admin(settings.stream, settings.stream_path)
@@ -70,6 +66,7 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
         keys,
         max_body_bytes=settings.webhook.max_body_bytes,
         keep_s=keep_s,
+        tracing=tracing,
     )
     server = Server(create_app(receiver, metrics, is_ready))
     loop = asyncio.get_running_loop()
@@ -86,6 +83,7 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes]) ->
         await producer.close()
         await admin.close()
         await claims.close()
+        tracing.close()
 
 
 def main() -> int:
@@ -93,15 +91,13 @@ def main() -> int:
     try:
         settings = load()
         keys = secrets(settings.webhook)
+        tracing = open_tracing(settings, Role.WEBHOOK, replica_name())
         listener = listen(settings.webhook.bind, settings.webhook.port)
     except ConfigError as exc:
         log.error("webhook.refused", error=str(exc))
         return 2
-    sys.setswitchinterval(_SWITCH_S)
-    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
-    gc.set_threshold(10_000)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run(settings, listener, keys))
+        runner.run(run(settings, listener, keys, tracing))
     return 0
 
 

@@ -25,8 +25,8 @@ CLAIMS_TIMEOUT_S: Final = 1.0
 _AHEAD_MS: Final = 86_400_000  # nothing is appended later than that: leads to the end of a partition
 # Turns of the event loop without a new delivery after which a group is closed. An idle loop turns in microseconds;
 # under load the answers to one group bring the next deliveries of the same senders, and those belong together.
-_QUIET_TURNS: Final = 8
-_GROUPS: Final = 3  # under way at once: one being remembered, one on its way to the disk, one that waits for it
+_QUIET_TURNS: Final = 20
+_GROUPS: Final = 2  # under way at once: while one is on its way to the disk, the next one is looked up, or remembered
 _RECALLED: Final = 1000  # records of each partition: more than the last groups before a crash held
 
 
@@ -55,6 +55,7 @@ class Intake:
         self._producer = producer
         self._claims = claims
         self._metrics = metrics
+        metrics.bus_errors.labels(Topic.PUSH_EVENTS, "append")  # from 0 on, so that a first error is an increase
         self._timeout_s = timeout_s
         self._keep_s = keep_s
         self._under_way: dict[str, _Delivery] = {}
@@ -77,7 +78,12 @@ class Intake:
         self._waiting.append(delivery)
         if self._worker is None:
             self._worker = loop.create_task(self._work(), name="intake")
-        return await asyncio.shield(delivery.done)  # a sender that hangs up changes nothing for who sends it again
+        try:
+            return await delivery.done
+        except asyncio.CancelledError:  # the sender hung up; who sends it again meanwhile waits for what becomes of it
+            delivery.done = loop.create_future()
+            delivery.done.add_done_callback(asyncio.Future.exception)
+            raise
 
     async def close(self) -> None:
         """Once nobody waits any more: what was answered is remembered."""

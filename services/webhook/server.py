@@ -11,6 +11,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 DRAIN_S: Final = 15
 _MAX_HEAD_BYTES: Final = 1024 * 1024
+IS_WHOLE: Final = "sentinel.is_whole"
+"""In a request's scope once its body has come: whoever reads it need not set a timer."""
 
 
 class Server(uvicorn.Server):
@@ -65,6 +67,10 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_bytes = None
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self.scope[IS_WHOLE] = True  # type: ignore[typeddict-unknown-key]
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._answers.flush()

@@ -76,6 +76,7 @@ class Site:
             **{f"SENTINEL_{name}": "0" for name in (*ports, "PUBLISHER_METRICS_PORT")},
             "SENTINEL_PROJECT_STATE_DIR": str(self.folder / "state"),
             "SENTINEL_PROJECT_RUNTIME": "embedded",
+            "SENTINEL_PROMETHEUS_ENABLED": "false",
             "SENTINEL_STREAM_LEASE_S": "3",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",

@@ -82,7 +82,8 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(tmp_path: P
     process, port = start(tmp_path)
     tally, requests = Tally(), signed_pushes(SECRET)
     load = asyncio.create_task(pour(port, requests, "d", connections=CONNECTIONS, seconds=3600, tally=tally))
-    await until(lambda: len(tally.acknowledged) >= acknowledged_before or load.done())
+    is_full = lambda: tally.opened == CONNECTIONS and len(tally.acknowledged) >= acknowledged_before  # noqa: E731
+    await until(lambda: is_full() or load.done())
     process.send_signal(signal.SIGKILL)
     process.wait()
     await until(lambda: tally.broken >= CONNECTIONS or load.done())

@@ -17,8 +17,8 @@ def by_name(given: Settings, key: bytes = b"key", **scale: int) -> dict[str, Ser
     return {spec.name: spec for spec in catalog(given, digest_key=key, scale=scale)}
 
 
-def test_inference_starts_first_and_the_receiver_last() -> None:
-    assert SERVICES == ("inference", "extractor", "publisher", "webhook")
+def test_inference_starts_first_and_the_receiver_last_of_the_roles() -> None:
+    assert SERVICES == ("inference", "extractor", "publisher", "webhook", "prometheus")
 
 
 def test_what_a_service_is_given_loads_to_the_settings_it_came_from(tmp_path: Path) -> None:
@@ -37,6 +37,7 @@ def test_a_secret_reaches_only_the_environment_of_who_needs_it(tmp_path: Path) -
         "extractor": {"SENTINEL_GITHUB_TOKEN"},
         "publisher": {"SENTINEL_GITHUB_TOKEN"},
         "webhook": {"SENTINEL_WEBHOOK_SECRET"},
+        "prometheus": set(),
     }
     for spec in specs.values():
         for secret in SECRETS.values():

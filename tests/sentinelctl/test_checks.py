@@ -15,7 +15,10 @@ from services.settings import load
 from tests.contracts.mock_broker import API_VERSION, MockBroker
 from tests.redis_process import running_redis
 
-PORTS = ("WEBHOOK_PORT", "INFERENCE_PORT", "INFERENCE_METRICS_PORT", "EXTRACTOR_METRICS_PORT", "PUBLISHER_METRICS_PORT")
+PORTS = (
+    "WEBHOOK_PORT", "INFERENCE_PORT", "INFERENCE_METRICS_PORT", "EXTRACTOR_METRICS_PORT", "PUBLISHER_METRICS_PORT",
+    "PROMETHEUS_PORT",
+)  # fmt: skip
 SECRETS = {"SENTINEL_WEBHOOK_SECRET": "hook-secret", "SENTINEL_GITHUB_TOKEN": "forge-token"}
 
 
@@ -29,6 +32,23 @@ def checks(tmp_path: Path, *, is_online: bool = False, **environ: str) -> dict[s
 
 def failed(found: dict[str, Check]) -> list[str]:
     return [name for name, one in found.items() if one.verdict is Verdict.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("is_installed", "enabled", "verdict"),
+    [(True, "true", Verdict.OK), (False, "true", Verdict.WARNING), (False, "false", Verdict.OK)],
+)
+def test_metrics_that_nobody_records_are_a_warning_unless_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_installed: bool, enabled: str, verdict: Verdict
+) -> None:
+    (tmp_path / "bin").mkdir()
+    if is_installed:
+        (tmp_path / "bin" / "prometheus").write_text("#!/bin/sh\n")
+        (tmp_path / "bin" / "prometheus").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    found = checks(tmp_path, SENTINEL_PROMETHEUS_ENABLED=enabled)["metrics"]
+    assert found.verdict is verdict
+    assert ("prometheus.enabled = false" in found.remedy) == (verdict is Verdict.WARNING)
 
 
 def test_a_machine_that_has_all_passes_and_nothing_is_made(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def test_up_refuses_a_redis_it_cannot_reach_unless_nothing_needs_it(tmp_path: Pa
     (port,) = free_ports({"redis": "127.0.0.1"}, but=[]).values()
     environ = {"SENTINEL_WEBHOOK_SECRET": "s", "SENTINEL_GITHUB_TOKEN": "t", "SENTINEL_CLAIMS_KIND": "redis"}
     ports = {f"SENTINEL_{role}_METRICS_PORT": "0" for role in ("INFERENCE", "EXTRACTOR", "PUBLISHER")}
+    ports["SENTINEL_PROMETHEUS_PORT"] = "0"
     environ |= {"SENTINEL_WEBHOOK_PORT": "0", "SENTINEL_INFERENCE_PORT": "0", **ports}
     project = Project(settings(tmp_path, SENTINEL_CLAIMS_URL=f"redis://127.0.0.1:{port}", **environ))
     with pytest.raises(PreflightError, match=rf"Redis at 127\.0\.0\.1:{port} did not serve: .*; start it") as caught:

@@ -98,6 +98,7 @@ def project(tmp_path: Path) -> Project:
         "SENTINEL_PROJECT_STATE_DIR": str(tmp_path / "state"),
         "SENTINEL_WEBHOOK_SECRET": "hook-secret",
         "SENTINEL_EXTRACTOR_REPLICAS": "2",
+        "SENTINEL_PROMETHEUS_ENABLED": "false",
     }
     return Project(load(None, environ))
 

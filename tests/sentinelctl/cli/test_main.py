@@ -72,6 +72,7 @@ def test_commands_that_change_nothing_make_nothing(ctl: Ctl, tmp_path: Path) -> 
     secrets = {"SENTINEL_WEBHOOK_SECRET": "s", "SENTINEL_GITHUB_TOKEN": "t"}
     ports = {f"SENTINEL_{name}_PORT": "0" for name in ("WEBHOOK", "INFERENCE")}
     ports |= {f"SENTINEL_{name}_METRICS_PORT": "0" for name in ("EXTRACTOR", "INFERENCE", "PUBLISHER")}
+    ports |= {"SENTINEL_PROMETHEUS_PORT": "0"}
     for words, code in (
         (["status"], 0), (["logs"], 0), (["down"], 0), (["up", "--dry-run"], 100), (["restart", "--dry-run"], 0),
         (["scale", "extractor=2", "--dry-run"], 100), (["down", "--dry-run", "--volumes"], 0), (["doctor"], 0),

@@ -5,6 +5,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sentinel.v1 import inference_pb2 as pb
@@ -20,6 +21,7 @@ from services.inference.reviewer import Malformed, Reviewer, numbered
 from services.inference.server import MAX_MESSAGE_BYTES, SERVICE, InferenceServer, serve
 from services.settings import InferenceSettings
 from services.telemetry import Metrics
+from tests.services.spans import PARENT, TRACE, TRACEPARENT, Collected, id_of, parent_of
 
 NO_PROXY = (("grpc.enable_http_proxy", 0),)
 SEVERITY: dict[str, Severity] = {"n": "nit", "b": "bug", "c": "critical", "h": "critical"}
@@ -129,6 +131,33 @@ async def test_findings_come_back_whole_with_the_chunk_of_their_file(stub: Infer
     assert answer.forward_s > 0
     assert answer.queue_s >= 0
     assert [(hunk.chunks, hunk.skipped) for hunk in answer.hunks] == [(2, ""), (1, ""), (1, "")]
+
+
+async def test_a_call_leaves_one_line_and_one_span_under_its_callers_trace(world: World) -> None:
+    collected = Collected()
+    server = InferenceServer(world.reviewer, collected.tracing)
+    metadata = (("traceparent", TRACEPARENT), ("delivery-id", "d-1"))
+    with structlog.testing.capture_logs() as lines:
+        async with (
+            serve(server, "127.0.0.1:0") as port,
+            grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=NO_PROXY) as channel,
+        ):
+            stub = InferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+            await stub.ReviewChunks(pb.ReviewChunksRequest(hunks=[added("a.py", 1, "bug")]), metadata=metadata)
+            await stub.ReviewChunks(pb.ReviewChunksRequest(), metadata=metadata)  # asks for the model alone
+    span = collected.spans()["hunks review"]
+    (line,) = [line for line in lines if line["event"] == "hunks.reviewed"]
+    assert (line["delivery_id"], line["hunks"], line["findings"]) == ("d-1", 1, 1)
+    assert line["traceparent"].split("-")[1:3] == [TRACE, id_of(span)]
+    assert parent_of(span) == PARENT
+
+
+async def test_without_a_collector_the_line_of_a_call_has_the_callers_traceparent(stub: InferenceServiceStub) -> None:
+    with structlog.testing.capture_logs() as lines:
+        await stub.ReviewChunks(
+            pb.ReviewChunksRequest(hunks=[added("a.py", 1, "bug")]), metadata=(("traceparent", TRACEPARENT),)
+        )
+    assert [line["traceparent"] for line in lines if line["event"] == "hunks.reviewed"] == [TRACEPARENT]
 
 
 async def test_hunks_no_model_read_are_counted_by_reason(stub: InferenceServiceStub) -> None:

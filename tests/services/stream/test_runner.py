@@ -18,6 +18,8 @@ from services.stream.runner import Limits, Runner
 from services.stream.sqlite import partition_of
 from services.stream.types import Appended, NewRecord, Record, TopicPartition
 from services.telemetry import Metrics
+from services.tracing import OFF, Tracing
+from tests.services.spans import PARENT, TRACE, TRACEPARENT, Collected, id_of, parent_of
 
 PARTITIONS = 4
 Effect = Callable[[Record], Awaitable[Sequence[NewRecord]]]
@@ -80,6 +82,7 @@ class Bench:
         limits: Limits | None = None,
         producer: Producer | None = None,
         consumer: Consumer | None = None,
+        tracing: Tracing = OFF,
     ) -> tuple[Runner, Handler]:
         runner = Runner(
             consumer or self.consumer(),
@@ -88,6 +91,7 @@ class Bench:
             topic="topic",
             group="group",
             metrics=self.metrics,
+            tracing=tracing,
             limits=limits or Limits(),
             clock=self.clock,
             wall_ns=lambda: int(self.clock.now * 1e9) + 1,
@@ -233,6 +237,47 @@ async def test_what_a_handler_returns_is_appended_with_the_trace_of_its_record(b
     (out,) = await bench.read("out")
     assert out.value == b"d-1 00-aa"
     assert out.headers == {"delivery-id": b"d-1", "traceparent": b"00-aa", "attempt": b"0"}
+
+
+async def test_with_a_collector_what_follows_lies_below_the_span_of_its_record(bench: Bench) -> None:
+    async def pass_on(record: Record) -> Sequence[NewRecord]:
+        assert structlog.contextvars.get_contextvars()["traceparent"] == record.headers["traceparent"].decode()
+        return [NewRecord("out", record.key, record.headers["traceparent"])]
+
+    collected = Collected()
+    await bench.append("x", headers={"delivery-id": b"d-1", "traceparent": TRACEPARENT.encode()})
+    bench.start(pass_on, tracing=collected.tracing)
+    await until(lambda: bench.committed_is(1))
+    (out,) = await bench.read("out")
+    span = collected.spans()["topic process"]
+    assert parent_of(span) == PARENT
+    assert out.value == out.headers["traceparent"]
+    assert out.value.decode().split("-")[1:3] == [TRACE, id_of(span)]
+    about = dict(span.attributes or {})
+    assert (about["sentinel.delivery_id"], about["sentinel.topic"], about["sentinel.offset"]) == ("d-1", "topic", 0)
+
+
+async def test_a_dead_letter_fails_its_span_and_keeps_the_headers_it_came_with(bench: Bench) -> None:
+    async def refuse(_: Record) -> Sequence[NewRecord]:
+        raise Poison("no_sense", "it makes none")
+
+    collected = Collected()
+    await bench.append("x", headers={"traceparent": TRACEPARENT.encode()})
+    bench.start(refuse, tracing=collected.tracing)
+    await until(lambda: bench.committed_is(1))
+    (letter,) = await bench.read("reviews-dlq")
+    kept = {one.name: one.value for one in DeadLetter.FromString(letter.value).headers}
+    assert kept["traceparent"] == TRACEPARENT.encode()
+    assert collected.spans()["topic process"].status.description == "no_sense"
+
+
+async def test_the_counters_that_alerts_watch_begin_at_0(bench: Bench) -> None:
+    Runner(bench.consumer(), bench.producer, Handler(nothing), topic="topic", group="group", metrics=bench.metrics)
+    value = bench.metrics.registry.get_sample_value
+    for operation in ("poll", "append", "commit"):
+        assert value("sentinel_bus_errors_total", {"topic": "topic", "operation": operation}) == 0
+    assert value("sentinel_delivery_ended_total", {"outcome": "dead-lettered"}) == 0
+    assert value("sentinel_deferred_total", {"topic": "topic"}) == 0
 
 
 async def test_a_deferred_record_pauses_its_partition_alone_and_uses_no_retries(bench: Bench) -> None:

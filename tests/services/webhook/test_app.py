@@ -1,4 +1,5 @@
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -10,8 +11,18 @@ from services.contract import NULL_SHA
 from services.telemetry import Metrics
 from services.webhook.app import Receiver, traceparent
 from services.webhook.signature import sign
+from tests.services.spans import PARENT, TRACE, TRACEPARENT, Collected, id_of, parent_of
 from tests.services.webhook import payloads
-from tests.services.webhook.fakes import MAX_BODY_BYTES, PREVIOUS, RECEIVED_AT_NS, Log, Memory, Site, unavailable
+from tests.services.webhook.fakes import (
+    MAX_BODY_BYTES,
+    PREVIOUS,
+    RECEIVED_AT_NS,
+    SECRET,
+    Log,
+    Memory,
+    Site,
+    unavailable,
+)
 
 
 async def raw(
@@ -164,6 +175,46 @@ async def test_the_senders_trace_is_continued(site: Site) -> None:
     version, trace, parent, flags = site.log.records[0].headers["traceparent"].decode().split("-")
     assert (version, trace, flags) == ("00", "1" * 32, "00")
     assert parent != "2" * 16
+
+
+@pytest.mark.parametrize("theirs", [TRACEPARENT, "", "\xff"])
+async def test_with_a_collector_the_record_lies_below_the_span_of_its_delivery(theirs: str) -> None:
+    collected, log = Collected(), Log()
+    receiver = Receiver(
+        log, Memory(), Metrics(), [SECRET], max_body_bytes=MAX_BODY_BYTES, keep_s=60, tracing=collected.tracing
+    )
+    body = json.dumps(payloads.push()).encode()
+    headers = {
+        b"x-github-event": b"push",
+        b"x-github-delivery": b"d-1",
+        b"x-hub-signature-256": sign(body, SECRET),
+        b"traceparent": theirs.encode("latin-1"),
+    }
+    assert await raw(receiver, headers, [{"type": "http.request", "body": body}]) == (202, 0)
+    await receiver.close()
+    span = collected.spans()["push receive"]
+    _, trace, parent, _ = log.records[0].headers["traceparent"].decode().split("-")
+    assert parent == id_of(span)
+    assert trace == f"{span.get_span_context().trace_id:032x}"
+    assert (parent_of(span), trace == TRACE) == ((PARENT, True) if theirs == TRACEPARENT else ("", False))
+
+
+async def test_a_delivery_that_the_log_does_not_take_fails_its_span() -> None:
+    collected, log = Collected(), Log()
+    log.fault = unavailable()
+    receiver = Receiver(
+        log, Memory(), Metrics(), [SECRET], max_body_bytes=MAX_BODY_BYTES, keep_s=60, tracing=collected.tracing
+    )
+    body = json.dumps(payloads.push()).encode()
+    headers = {b"x-github-event": b"push", b"x-github-delivery": b"d-1", b"x-hub-signature-256": sign(body, SECRET)}
+    assert await raw(receiver, headers, [{"type": "http.request", "body": body}]) == (503, 0)
+    assert collected.spans()["push receive"].status.description == "not_appended"
+
+
+def test_the_counters_that_alerts_watch_begin_at_0(site: Site) -> None:
+    value = site.metrics.registry.get_sample_value
+    assert value("sentinel_bus_errors_total", {"topic": "push-events", "operation": "append"}) == 0
+    assert value("sentinel_webhook_received_total", {"status": "unavailable"}) == 0
 
 
 @pytest.mark.parametrize(
