@@ -3,6 +3,8 @@
 That writes its configuration into the state folder and becomes it: the supervisor sees one process.
 """
 
+import http.client
+import json
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from sentinelctl import __version__
 from sentinelctl.errors import SentinelError
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 NAME: Final = "prometheus"
-_RULES: Final = ("rules.yml", "alerts.yml")
+RULES: Final = ("rules.yml", "alerts.yml")
+_ASK_S: Final = 2.0
 _BY_NAME: Final = re.compile(r"^    dns_sd_configs:\n(?:      .*\n)+", re.MULTILINE)
 
 
@@ -31,12 +35,35 @@ def is_wanted(settings: "Settings") -> bool:
 
 def fault(settings: "Settings") -> str:
     """Why nobody records the metrics, where nobody said that nobody should; empty when somebody does."""
-    if not settings.prometheus.enabled or is_wanted(settings):
+    if settings.project.runtime == "docker" or not settings.prometheus.enabled or is_wanted(settings):
         return ""
     return (
         "metrics are not recorded: no prometheus on PATH; install it (apt-get install prometheus, brew install "
         "prometheus) and `sentinelctl up` starts it, or set prometheus.enabled = false"
     )
+
+
+def firing(url: str) -> list[dict[str, str]]:
+    """Alerts that fire now, pages first: name, severity, summary. None where it does not answer; its probe says so."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ASK_S)
+    try:
+        connection.request("GET", "/api/v1/alerts")
+        alerts = json.loads(connection.getresponse().read())["data"]["alerts"]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return []
+    finally:
+        connection.close()
+    found = [
+        {
+            "alert": one["labels"]["alertname"],
+            "severity": one["labels"].get("severity", ""),
+            "summary": one["annotations"].get("summary", ""),
+        }
+        for one in alerts
+        if one["state"] == "firing"
+    ]
+    return sorted(found, key=lambda one: (one["severity"] != "page", one["alert"], one["summary"]))
 
 
 def spec(settings: "Settings", replicas: int | None) -> ServiceSpec:
@@ -81,7 +108,7 @@ def rendered(text: str, targets: Path) -> str:
 def command(binary: str, state: StateDir, environ: Mapping[str, str]) -> list[str]:
     """Writes what Prometheus reads, and returns how it is started: on loopback, its data bounded."""
     state.prometheus.mkdir(exist_ok=True)
-    for name in _RULES:
+    for name in RULES:
         replace_text(state.prometheus / name, (folder() / name).read_text(encoding="utf-8"))
     config = state.prometheus / "prometheus.yml"
     replace_text(config, rendered((folder() / "prometheus.yml").read_text(encoding="utf-8"), state.targets))

@@ -18,20 +18,18 @@ def scale(
     It holds until `down`, or until the settings ask for another number. What goes is drained: it finishes the records
     it has and commits them.
     """
-    from sentinelctl.catalog import SERVICES
     from sentinelctl.cli.progress import change, document, named_services
     from sentinelctl.errors import UsageError
-    from sentinelctl.lifecycle import Project
 
+    console = ctx.obj.console
+    project = ctx.obj.project()
     counts: dict[str, int] = {}
     for word in replicas:
         name, _, number = word.partition("=")
-        named_services([name], SERVICES)
+        named_services([name], project.services)
         if not number.isdecimal() or int(number) > _MAX_REPLICAS:
             raise UsageError(f"{word!r} is no SERVICE=N with N from 0 to {_MAX_REPLICAS}", remedy="try extractor=3")
         counts[name] = int(number)
-    console = ctx.obj.console
-    project = Project(ctx.obj.settings())
     found = change(
         console,
         project,

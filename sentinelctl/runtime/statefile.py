@@ -48,6 +48,11 @@ class StateDir:
         return self.path / "logs"
 
     @property
+    def data(self) -> Path:
+        """Of the SQLite files, where the settings name no other folder."""
+        return self.path / "data"
+
+    @property
     def endpoints(self) -> Path:
         return self.path / "endpoints"
 

@@ -55,7 +55,7 @@ class Stack:
 
     @property
     def log_path(self) -> Path:
-        return self.site.folder / "state" / "log.sqlite"
+        return self.site.folder / "state" / "data" / "log.sqlite"
 
     def next(self, count: int) -> list[Change]:
         taken, self.changes = self.changes[:count], self.changes[count:]
