@@ -21,6 +21,7 @@ from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.readiness import probe_fault
+from sentinelctl.runtime.embedded import EmbeddedRuntime
 from services.contract import READERS, Header, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin
@@ -65,23 +66,33 @@ class Stack:
     def push(self, changes: Iterable[Change], *, every_s: float = 0.0) -> None:
         """Each until it is acknowledged, as whoever redelivers what GitHub shows as failed."""
         with httpx2.Client(trust_env=False, timeout=30) as client:
-            for push, repository in changes:
-                payload = hooks.push(repository, "refs/heads/main", push.before, push.after, self.hub.base_url)
-                delivery = hooks.delivery("push", payload, SECRET)
-                at_ns = time.time_ns()
+            for change in changes:
+                at_ns, delivery = time.time_ns(), self.delivery(change)
                 while (status := self.post(delivery, client)) != 202:
                     assert status in (0, 503), status
                     assert time.time_ns() - at_ns < SETTLE_S * 1e9, f"{delivery.id} was never taken"
                     self.unanswered += 1
                     time.sleep(0.05)
-                self.sent.append(Sent(delivery.id, Unit(repository.id, None, push.after), at_ns, 202, "accepted"))
+                self.took(change, delivery, at_ns)
                 time.sleep(every_s)
+
+    def delivery(self, change: Change) -> hooks.Delivery:
+        push, repository = change
+        payload = hooks.push(repository, "refs/heads/main", push.before, push.after, self.hub.base_url)
+        return hooks.delivery("push", payload, SECRET)
+
+    def took(self, change: Change, delivery: hooks.Delivery, at_ns: int) -> None:
+        push, repository = change
+        self.sent.append(Sent(delivery.id, Unit(repository.id, None, push.after), at_ns, 202, "accepted"))
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.site.observe()['webhook-1'].ports['http']}/webhook"
 
     def post(self, delivery: hooks.Delivery, client: httpx2.Client) -> int:
         """The answer's status, 0 where nobody answered."""
-        url = f"http://127.0.0.1:{self.site.observe()['webhook-1'].ports['http']}/webhook"
         try:
-            return client.post(url, content=delivery.body, headers=delivery.headers()).status_code
+            return client.post(self.url, content=delivery.body, headers=delivery.headers()).status_code
         except httpx2.HTTPError:
             return 0
 
@@ -100,7 +111,9 @@ class Stack:
             self.site.done("restart", service)
 
     def await_ready(self, service: str) -> None:
-        eventually(lambda: not probe_fault(self.site.observe()[f"{service}-1"]))
+        eventually(
+            lambda: not probe_fault(EmbeddedRuntime(self.site.folder / "state"), self.site.observe()[f"{service}-1"])
+        )
 
     def settle(self) -> Account:
         """Once everything that was pushed is shown and every record is committed, or time is up."""
@@ -182,7 +195,7 @@ def running_stack(
     served, home = folder / "served", folder / "site"
     history(served, commits)
     home.mkdir()
-    stream = StreamSettings(lease_s=1)
+    stream = StreamSettings(kind="sqlite", lease_s=1)
     if kind == "kafka":
         prefix = f"test-{uuid.uuid4().hex[:12]}-"
         stream = StreamSettings(kind="kafka", bootstrap=BROKER, prefix=prefix, lease_s=LEAST_LEASE_S)

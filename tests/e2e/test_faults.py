@@ -6,22 +6,29 @@ Every push that was acknowledged is held against what GitHub shows, by an accoun
 them, and on Kafka too where SENTINEL_TEST_KAFKA=HOST:PORT names a broker. Each test adds a row to the report.
 """
 
+import contextlib
 import os
 import random
+import resource
 import secrets
+import sqlite3
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.request import urlopen
 
+import httpx2
 import pytest
 
 from sentinelctl.fakehub.faults import Fault
+from sentinelctl.readiness import probe_fault
 
-from .stack import BROKER, endings, running_stack
+from .stack import BROKER, Change, Stack, endings, running_stack
 from .test_lifecycle import eventually
 
 FULL: Final = bool(os.environ.get("SENTINEL_TEST_FULL"))
@@ -185,6 +192,137 @@ def test_a_forge_that_stalls_costs_time_and_neither_a_partition_nor_a_review(
         record_property("fault", stack.row(fault, rounds=1, dead_letters=len(letters), seconds=seconds))
         assert (endings(found), found.duplicates, len(found.endings), letters) == ([], 0, 60, [])
         assert [one.restarts for one in stack.site.observe().values()] == [0, 0, 0, 0]
+
+
+@contextmanager
+def full_disk(stack: Stack) -> Iterator[None]:
+    """The disk that holds the log, the claims and every service's own log lines has not a byte left."""
+    ballast = stack.log_path.with_name("ballast")
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(b"\0" * 4096):
+            pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextmanager
+def no_room_for_the_receiver(stack: Stack) -> Iterator[None]:
+    """No file of the receiver's may be longer than the log now is: what anybody can do to a process of their own."""
+    pid = stack.site.observe()["webhook-1"].pid
+    assert pid is not None
+    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    longest = stack.log_path.with_name("log.sqlite-wal").stat().st_size
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (longest, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a file system of 16 MB needs root on Linux")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_refuses_pushes_and_loses_none_that_was_taken(small_disk: Path, record_property: Record) -> None:
+    refuses_and_goes_on(small_disk, full_disk, "disk full", record_property)
+
+
+def test_a_log_that_cannot_grow_refuses_pushes_and_loses_none_that_was_taken(
+    tmp_path: Path, record_property: Record
+) -> None:
+    refuses_and_goes_on(tmp_path, no_room_for_the_receiver, "log cannot grow", record_property)
+
+
+def refuses_and_goes_on(
+    folder: Path, fault: Callable[[Stack], AbstractContextManager[None]], name: str, record_property: Record
+) -> None:
+    began = time.monotonic()
+    with running_stack(folder, "sqlite", commits=3, copies=10) as stack:
+        stack.push(stack.next(10))
+        with fault(stack):
+            statuses, body = refused(stack, stack.next(10))
+            assert set(statuses) <= {202, 503}
+            assert statuses[-1] == 503
+            assert body["status"] == "unavailable"
+            assert "the log does not take records; redeliver" in body["reason"]
+            assert {one.delivery_id for one in stack.sent} <= stack.logged(), "all that was taken can be read"
+            assert probe_fault(stack.site.observe()["webhook-1"]) == "", "it lives"
+            stack.kill_and_await("publisher")
+        stack.push(stack.next(10))
+        found, letters = stack.settle(), stack.letters()
+        errors = [line["error"] for line in stack.site.log("webhook") if line["event"] == "delivery.not_appended"]
+        assert errors or fault is full_disk, "whose own lines have no room either"
+        assert all("space" in error and str(stack.log_path) in error for error in errors)
+        seconds = time.monotonic() - began
+        record_property("fault", stack.row(name, rounds=1, dead_letters=len(letters), seconds=seconds))
+        assert (endings(found), found.duplicates, letters) == ([], 0, [])
+        assert len(found.endings) >= 20
+
+
+def test_a_damaged_log_refuses_pushes_and_still_gives_out_what_it_has(tmp_path: Path, record_property: Record) -> None:
+    """A page of the index that every append writes to is overwritten, as a bad sector would."""
+    began = time.monotonic()
+    with running_stack(tmp_path, "sqlite", commits=3, copies=10) as stack:
+        stack.push(stack.next(10))
+        assert endings(stack.settle()) == []
+        stack.site.done("down")
+        whole = damage(stack.log_path, "records_by_time")
+        stack.site.done("up", "--only", "webhook")
+        statuses, body = refused(stack, stack.next(10), at_once=True)
+        assert (set(statuses), body["status"]) == ({503}, "unavailable")
+        (error, *_) = [line["error"] for line in stack.site.log("webhook") if line["event"] == "delivery.not_appended"]
+        assert str(stack.log_path) in error
+        assert "SQLITE_CORRUPT" in error
+        assert ".recover` gets records out" in error
+        assert {one.delivery_id for one in stack.sent} == stack.logged()
+        stack.site.done("down")
+        damage(stack.log_path, "records_by_time", put=whole)
+        stack.site.done("up")
+        stack.push(stack.next(10))
+        found, letters = stack.settle(), stack.letters()
+        seconds = time.monotonic() - began
+        fault = "a page of the log overwritten"
+        record_property("fault", stack.row(fault, rounds=1, dead_letters=len(letters), seconds=seconds))
+        assert (endings(found), found.duplicates, len(found.endings), letters) == ([], 0, 20, [])
+
+
+def refused(stack: Stack, changes: Sequence[Change], *, at_once: bool = False) -> tuple[list[int], dict[str, str]]:
+    """Sends each once; the statuses up to the end, and the body of the last. What was taken is in `stack.sent`."""
+    statuses = []
+    with httpx2.Client(trust_env=False, timeout=30) as client:
+        for change in changes:
+            at_ns, delivery = time.time_ns(), stack.delivery(change)
+            answer = client.post(stack.url, content=delivery.body, headers=delivery.headers())
+            statuses.append(answer.status_code)
+            if answer.status_code == 202:
+                assert not at_once, "a damaged log took a push"
+                stack.took(change, delivery, at_ns)
+    return statuses, answer.json()
+
+
+def damage(log: Path, name: str, put: bytes = b"") -> bytes:
+    """Overwrites the first page of a table or an index with `put`, or with garbage; what stood there."""
+    with contextlib.closing(sqlite3.connect(log)) as db:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (name,)).fetchone()
+    with log.open("r+b") as file:
+        file.seek((page - 1) * size)
+        was = file.read(size)
+        file.seek((page - 1) * size)
+        file.write(put or b"\xff" * size)
+    return was
 
 
 def metrics(probe: str) -> str:
