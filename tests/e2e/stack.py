@@ -20,8 +20,6 @@ from sentinelctl.demo.ledger import Account, Sent, Unit, account
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
-from sentinelctl.readiness import probe_fault
-from sentinelctl.runtime.embedded import EmbeddedRuntime
 from services.contract import READERS, Header, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin
@@ -111,9 +109,7 @@ class Stack:
             self.site.done("restart", service)
 
     def await_ready(self, service: str) -> None:
-        eventually(
-            lambda: not probe_fault(EmbeddedRuntime(self.site.folder / "state"), self.site.observe()[f"{service}-1"])
-        )
+        eventually(lambda: not self.site.probe_fault(f"{service}-1"))
 
     def settle(self) -> Account:
         """Once everything that was pushed is shown and every record is committed, or time is up."""

@@ -26,7 +26,6 @@ import httpx2
 import pytest
 
 from sentinelctl.fakehub.faults import Fault
-from sentinelctl.readiness import probe_fault
 
 from .stack import BROKER, Change, Stack, endings, running_stack
 from .test_lifecycle import eventually
@@ -257,7 +256,7 @@ def refuses_and_goes_on(
             assert body["status"] == "unavailable"
             assert "the log does not take records; redeliver" in body["reason"]
             assert {one.delivery_id for one in stack.sent} <= stack.logged(), "all that was taken can be read"
-            assert probe_fault(stack.site.observe()["webhook-1"]) == "", "it lives"
+            assert stack.site.probe_fault("webhook-1") == "", "it lives"
             stack.kill_and_await("publisher")
         stack.push(stack.next(10))
         found, letters = stack.settle(), stack.letters()
