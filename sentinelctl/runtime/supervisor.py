@@ -89,6 +89,7 @@ class Supervisor:
         self._one_at_a_time = asyncio.Lock()
         self._stop = asyncio.Event()
         self._lonely_since = time.monotonic()
+        self._is_unsaved = False
         self._base_env = {name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")}
         self._socket = ""
 
@@ -213,6 +214,8 @@ class Supervisor:
                 case Status.BACKING_OFF if now >= child.retry_at:
                     self._spawn(child)
                     self._save()
+        if self._is_unsaved:
+            self._save()
         if not self._children and now - self._lonely_since > _LONELY_S:
             self._stop.set()
 
@@ -275,6 +278,15 @@ class Supervisor:
     # What others read
 
     def _save(self) -> None:
+        """Where the disk is full, what runs goes on, and what it has become is written once there is room."""
+        try:
+            self._write()
+        except OSError:
+            self._is_unsaved = True
+        else:
+            self._is_unsaved = False
+
+    def _write(self) -> None:
         replicas = [child.replica for child in self._children.values()]
         published: dict[str, list[str]] = {}
         for replica in replicas:
@@ -293,7 +305,7 @@ class Supervisor:
     def _note(self, name: str, level: str, event: str, **fields: Any) -> None:
         """A line among the replica's own, in their form: what happened to it belongs to its story."""
         line = {"event": event, **fields, "level": level, "ts": time.time(), "service": "supervisor"}
-        with self._dir.log_of(name).open("a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), self._dir.log_of(name).open("a", encoding="utf-8") as log:  # a full disk
             log.write(json.dumps(line) + "\n")
 
 

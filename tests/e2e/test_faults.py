@@ -257,7 +257,9 @@ def refuses_and_goes_on(
             assert "the log does not take records; redeliver" in body["reason"]
             assert {one.delivery_id for one in stack.sent} <= stack.logged(), "all that was taken can be read"
             assert stack.site.probe_fault("webhook-1") == "", "it lives"
-            stack.kill_and_await("publisher")
+            restarts = stack.site.observe()["publisher-1"].restarts
+            stack.kill("publisher")
+        eventually(lambda: stack.site.observe()["publisher-1"].restarts > restarts)
         stack.push(stack.next(10))
         found, letters = stack.settle(), stack.letters()
         errors = [line["error"] for line in stack.site.log("webhook") if line["event"] == "delivery.not_appended"]
