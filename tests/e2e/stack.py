@@ -20,7 +20,6 @@ from sentinelctl.demo.ledger import Account, Sent, Unit, account
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
-from sentinelctl.readiness import probe_fault
 from services.contract import READERS, Header, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin
@@ -110,7 +109,7 @@ class Stack:
             self.site.done("restart", service)
 
     def await_ready(self, service: str) -> None:
-        eventually(lambda: not probe_fault(self.site.observe()[f"{service}-1"]))
+        eventually(lambda: not self.site.probe_fault(f"{service}-1"))
 
     def settle(self) -> Account:
         """Once everything that was pushed is shown and every record is committed, or time is up."""
@@ -192,7 +191,7 @@ def running_stack(
     served, home = folder / "served", folder / "site"
     history(served, commits)
     home.mkdir()
-    stream = StreamSettings(lease_s=1)
+    stream = StreamSettings(kind="sqlite", lease_s=1)
     if kind == "kafka":
         prefix = f"test-{uuid.uuid4().hex[:12]}-"
         stream = StreamSettings(kind="kafka", bootstrap=BROKER, prefix=prefix, lease_s=LEAST_LEASE_S)

@@ -26,7 +26,6 @@ import httpx2
 import pytest
 
 from sentinelctl.fakehub.faults import Fault
-from sentinelctl.readiness import probe_fault
 
 from .stack import BROKER, Change, Stack, endings, running_stack
 from .test_lifecycle import eventually
@@ -257,8 +256,12 @@ def refuses_and_goes_on(
             assert body["status"] == "unavailable"
             assert "the log does not take records; redeliver" in body["reason"]
             assert {one.delivery_id for one in stack.sent} <= stack.logged(), "all that was taken can be read"
-            assert probe_fault(stack.site.observe()["webhook-1"]) == "", "it lives"
-            stack.kill_and_await("publisher")
+            stack.await_ready("webhook")
+            publisher = stack.site.observe()["publisher-1"]
+            stack.kill("publisher")
+            eventually(lambda: not exists(publisher.pid))
+        eventually(lambda: stack.site.observe()["publisher-1"].restarts > publisher.restarts)
+        stack.await_ready("publisher")
         stack.push(stack.next(10))
         found, letters = stack.settle(), stack.letters()
         errors = [line["error"] for line in stack.site.log("webhook") if line["event"] == "delivery.not_appended"]
@@ -323,6 +326,16 @@ def damage(log: Path, name: str, put: bytes = b"") -> bytes:
         file.seek((page - 1) * size)
         file.write(put or b"\xff" * size)
     return was
+
+
+def exists(pid: int | None) -> bool:
+    """Also while nobody has asked how it ended."""
+    assert pid is not None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def metrics(probe: str) -> str:
