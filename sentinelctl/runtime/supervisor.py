@@ -89,9 +89,9 @@ class Supervisor:
         self._one_at_a_time = asyncio.Lock()
         self._stop = asyncio.Event()
         self._lonely_since = time.monotonic()
-        self._is_unsaved = False
         self._base_env = {name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")}
         self._socket = ""
+        self._is_saved = True
 
     async def run(self, is_up: int) -> None:
         """Until nothing is left to watch, or SIGTERM. Writes a byte to the descriptor `is_up` once it listens."""
@@ -101,7 +101,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         with self._socket_path() as self._socket:
             server = await asyncio.start_unix_server(self._serve, self._socket, limit=_MAX_REQUEST_BYTES)
-            self._save()
+            self._write()
             os.write(is_up, b"1")
             os.close(is_up)
             async with server:
@@ -214,7 +214,7 @@ class Supervisor:
                 case Status.BACKING_OFF if now >= child.retry_at:
                     self._spawn(child)
                     self._save()
-        if self._is_unsaved:
+        if not self._is_saved:
             self._save()
         if not self._children and now - self._lonely_since > _LONELY_S:
             self._stop.set()
@@ -278,13 +278,12 @@ class Supervisor:
     # What others read
 
     def _save(self) -> None:
-        """Where the disk is full, what runs goes on, and what it has become is written once there is room."""
+        """On a full disk others read what was, until there is room again: what runs here must not end by that."""
         try:
             self._write()
+            self._is_saved = True
         except OSError:
-            self._is_unsaved = True
-        else:
-            self._is_unsaved = False
+            self._is_saved = False
 
     def _write(self) -> None:
         replicas = [child.replica for child in self._children.values()]
@@ -305,7 +304,7 @@ class Supervisor:
     def _note(self, name: str, level: str, event: str, **fields: Any) -> None:
         """A line among the replica's own, in their form: what happened to it belongs to its story."""
         line = {"event": event, **fields, "level": level, "ts": time.time(), "service": "supervisor"}
-        with contextlib.suppress(OSError), self._dir.log_of(name).open("a", encoding="utf-8") as log:  # a full disk
+        with contextlib.suppress(OSError), self._dir.log_of(name).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
 
