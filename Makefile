@@ -1,5 +1,5 @@
 # make demo       the whole pipeline on this machine, against a local GitHub that serves this checkout
-# make test       every test that runs without a Docker engine
+# make test       every test; those that need a Docker engine are skipped where none answers
 # make test-full  the same with every round of the faults, and on Kafka too where SENTINEL_TEST_KAFKA=HOST:PORT is
 # make check      format, lint, types, import contracts, generated code
 
