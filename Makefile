@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO_ARGS ?=
+RUNTIME ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ $(VENV)/.dev: $(VENV)/.base
 	@touch $@
 
 demo: $(VENV)/.base
-	$(BIN)/sentinelctl demo $(DEMO_ARGS)
+	$(BIN)/sentinelctl demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(DEMO_ARGS)
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -64,7 +64,7 @@ def catalog(settings: Settings, *, digest_key: bytes, scale: Mapping[str, int]) 
 
 def configured(settings: Settings) -> dict[str, int]:
     """How many replicas of each service the settings ask for."""
-    found = {role.value: int(getattr(getattr(settings, role.value), "replicas", 1)) for role in _ROLES}
+    found = {name: int(getattr(getattr(settings, name), "replicas", 1)) for name in SERVICES}
     return found | {Role.AUTOSCALER.value: int(settings.autoscaler.enabled)}
 
 

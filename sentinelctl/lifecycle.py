@@ -9,13 +9,14 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sentinelctl import prometheus
-from sentinelctl.catalog import SCALED, catalog, configured
+from sentinelctl import containers
+from sentinelctl.catalog import SCALED, SERVICES, catalog, configured
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
 from sentinelctl.plan import plan, plan_down, plan_restart
 from sentinelctl.readiness import wait_ready
-from sentinelctl.runtime.base import Applied, Runtime
+from sentinelctl.runtime.base import Applied, Progress, Runtime, unseen
 from sentinelctl.runtime.embedded import EmbeddedRuntime
+from sentinelctl.runtime.engine import address_of
 from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, ServiceSpec
 from services.contract import Role, Topic
@@ -35,10 +36,21 @@ _ONCE: Final = {
 class Project:
     """One installation: its settings, its state folder and the runtime that runs it."""
 
-    def __init__(self, settings: "Settings") -> None:
+    def __init__(self, settings: "Settings", why: str = "") -> None:
+        """`why`: this runtime was chosen, where somebody might wonder."""
         self.settings = settings
         self.state_dir = StateDir(settings.state_dir.absolute())
-        self.runtime: Runtime = EmbeddedRuntime(self.state_dir.path)
+        self.runtime: Runtime = _runtime(settings, self.state_dir)
+        self.is_docker = self.runtime.name == "docker"
+        because = f" ({why})" if why else ""
+        self.headline = f"runtime: {self.runtime.name}{because}, state in {self.state_dir.path}"
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """By name, in start order."""
+        if not self.is_docker:
+            return SERVICES
+        return (*containers.servers(self.settings), *SERVICES)
 
     def locked(self) -> AbstractContextManager[None]:
         """Held by every command that changes something."""
@@ -47,40 +59,55 @@ class Project:
     def desired(self) -> tuple[ServiceSpec, ...]:
         """Raises PreflightError when the state folder, which remembers a scale, cannot be used."""
         self.state_dir.require()
-        return catalog(self.settings, digest_key=self._digest_key(), scale=self._scale())
+        return self._catalog(self._scale())
+
+    def _catalog(self, scale: Mapping[str, int]) -> tuple[ServiceSpec, ...]:
+        specs = catalog(self.settings, digest_key=self._digest_key(), scale=scale)
+        return containers.contained(self.settings, specs) if self.is_docker else specs
+
+    def _complete(self, found: Plan) -> Plan:
+        """With what its operations need. Raises PreflightError when it cannot work."""
+        whole = Plan((*self.runtime.needs(found), *found.operations))
+        self.runtime.check(whole)
+        return whole
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
         """Raises PreflightError when a secret is missing, a port is taken or the claims are out of reach."""
-        desired = self.desired()
+        if self.is_docker and self.settings.autoscaler.enabled:
+            raise PreflightError(
+                "autoscaler.enabled is set, and it starts and drains processes only, no containers",
+                remedy="take it out and use `sentinelctl scale`, or use --runtime embedded",
+            )
+        desired = self.runtime.resolve(self.desired())
         wanted = [spec for spec in desired if only is None or spec.name in only]
         names = {spec.name for spec in wanted if spec.replicas}
         check_secrets(self.settings, names)
-        if names - {Role.INFERENCE.value, Role.AUTOSCALER.value, prometheus.NAME}:  # which keep no claims
+        keeps_claims = bool(names & {Role.EXTRACTOR.value, Role.PUBLISHER.value, Role.WEBHOOK.value})
+        if keeps_claims and not (self.is_docker and containers.has_own_redis(self.settings)):
             check_claims(self.settings)
-        found = plan(desired, self.runtime.observe(), only=only)
-        self.runtime.check(found)
-        return found
+        return self._complete(plan(desired, self.runtime.observe(), only=only))
 
     def plan_restart(self, services: Collection[str]) -> Plan:
         """Raises PreflightError as `plan_up` does: the present settings may name another port than the running ones."""
         check_secrets(self.settings, services)
-        found = plan_restart(self.desired(), self.runtime.observe(), services)
-        self.runtime.check(found)
-        return found
+        return self._complete(plan_restart(self.runtime.resolve(self.desired()), self.runtime.observe(), services))
 
     def plan_scale(self, replicas: Mapping[str, int]) -> Plan:
         """Also of services that do not run yet. Raises UsageError for a count that cannot be."""
-        desired = catalog(self.settings, digest_key=self._digest_key(), scale={**self._scale(), **replicas})
+        desired = self.runtime.resolve(self._catalog({**self._scale(), **replicas}))
+        if servers := replicas.keys() - set(SERVICES):
+            raise UsageError(
+                f"{', '.join(servers)}: one node each is all that `up` runs",
+                remedy="a cluster of your own is used by stream.bootstrap and claims.url",
+            )
         for spec in desired:
-            if spec.max_replicas is not None and spec.replicas > spec.max_replicas:
+            if spec.name in SERVICES and spec.max_replicas is not None and spec.replicas > spec.max_replicas:
                 raise UsageError(
                     f"{spec.name} {_ONCE[spec.name]}, so it runs once; asked for: {spec.replicas}",
                     remedy="scale another service",
                 )
         check_secrets(self.settings, [name for name, count in replicas.items() if count])
-        found = plan(desired, self.runtime.observe(), only=replicas.keys())
-        self.runtime.check(found)
-        return found
+        return self._complete(plan(desired, self.runtime.observe(), only=replicas.keys()))
 
     def remember_scale(self, replicas: Mapping[str, int]) -> None:
         """Until `down`, or until the settings ask for another count than they do now."""
@@ -97,8 +124,9 @@ class Project:
     def _keep_scale(self, replicas: Mapping[str, int]) -> None:
         write_counts(self.state_dir.scale, replicas, configured(self.settings))
 
-    def plan_down(self) -> Plan:
-        return plan_down(self.desired(), self.runtime.observe())
+    def plan_down(self, *, with_volumes: bool = False) -> Plan:
+        stops = plan_down(self.services, self.runtime.observe())
+        return Plan((*stops.operations, *self.runtime.leftovers(with_volumes=with_volumes)))
 
     def apply(
         self,
@@ -106,21 +134,30 @@ class Project:
         *,
         ready_s: float | None = READY_S,
         report: Callable[[Operation, Applied], None] = lambda _operation, _applied: None,
+        progress: Progress = unseen,
     ) -> None:
         """One operation after the other. `ready_s`: longest wait for readiness; None does not wait.
 
-        What is replaced is ready before the next is touched; what is started is waited for together. Raises
-        UnhealthyError, with the evidence, also for a replica that had to be killed (after everything else is done).
+        What is replaced, and what others stand on, is ready before the next is touched; what is started is waited for
+        together. Raises UnhealthyError, with the evidence, also for a replica that had to be killed (after everything
+        else is done).
         """
         started: list[str] = []
         killed: list[str] = []
+        lacks_topics = self._has_own_kafka
         for operation in found.operations:
-            applied = self.runtime.apply(operation)
+            is_gate = operation.spec is not None and operation.spec.is_gate
+            if lacks_topics and operation.spec is not None and operation.index and not is_gate:
+                asyncio.run(self._create_topics())
+                lacks_topics = False
+            applied = self.runtime.apply(operation, progress)
             report(operation, applied)
             killed += [operation.replica] if applied.was_killed else []
-            if operation.kind is Kind.REPLACE and ready_s is not None:
+            if is_gate and operation.index:
+                wait_ready(self.runtime, [operation.replica], ready_s if ready_s is not None else READY_S)
+            elif operation.kind is Kind.REPLACE and ready_s is not None:
                 wait_ready(self.runtime, [operation.replica], ready_s)
-            elif operation.kind is not Kind.STOP:
+            elif operation.kind in (Kind.START, Kind.ADOPT):
                 started.append(operation.replica)
         if ready_s is not None:
             wait_ready(self.runtime, started, ready_s)
@@ -130,17 +167,19 @@ class Project:
                 remedy="nothing accepted is lost by that; `sentinelctl logs` says what it was busy with",
             )
 
-    def bring_up(self, only: Collection[str] | None = None, *, ready_s: float = READY_S) -> ObservedState:
+    def bring_up(
+        self, only: Collection[str] | None = None, *, ready_s: float = READY_S, progress: Progress = unseen
+    ) -> ObservedState:
         """For callers in this process, such as the demo: up, and ready."""
         with self.locked():
             self.prepare()
-            self.apply(self.plan_up(only), ready_s=ready_s)
+            self.apply(self.plan_up(only), ready_s=ready_s, progress=progress)
         return self.runtime.observe()
 
-    def take_down(self) -> None:
-        """For callers in this process: nothing of it runs afterwards; data stays."""
+    def take_down(self, *, with_volumes: bool = False) -> None:
+        """For callers in this process: nothing of it runs afterwards; data stays unless asked otherwise."""
         with self.locked():
-            self.apply(self.plan_down())
+            self.apply(self.plan_down(with_volumes=with_volumes))
             self.forget_scale()
 
     def forget_scale(self) -> None:
@@ -164,8 +203,9 @@ class Project:
         found = self.data_files()
         for path in found:
             path.unlink(missing_ok=True)
-        within = sorted((path for path in self.state_dir.prometheus.rglob("*") if path.is_dir()), reverse=True)
-        for folder in (self.state_dir.logs, self.state_dir.endpoints, *within, self.state_dir.prometheus):
+        state = self.state_dir
+        within = sorted((path for path in state.prometheus.rglob("*") if path.is_dir()), reverse=True)
+        for folder in (state.logs, state.endpoints, state.data, *within, state.prometheus):
             with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
                 folder.rmdir()
         return found
@@ -174,7 +214,18 @@ class Project:
         """Before the first plan that is applied: the state folder and the topics. Idempotent."""
         self.state_dir.create()
         self._keep_digest_key()
+        if self._has_own_kafka:  # its topics are made once it serves
+            return
+        folders = containers.volume_folders(self.settings) if self.is_docker else []
+        for folder in folders:
+            containers.own_folder(folder)
         asyncio.run(self._create_topics())
+        for folder in folders:
+            containers.own_files(folder)
+
+    @property
+    def _has_own_kafka(self) -> bool:
+        return self.is_docker and containers.has_own_kafka(self.settings)
 
     async def _create_topics(self) -> None:
         from services.errors import BusUnavailable
@@ -184,6 +235,7 @@ class Project:
         admin = open_admin(settings.stream, settings.stream_path)
         try:
             await admin.create_topics({topic.value: settings.stream.partitions for topic in Topic})
+            check_partitions(await admin.topics(), settings.stream.partitions)
         except BusUnavailable as exc:
             raise PreflightError(str(exc), remedy="`sentinelctl doctor` looks at the log, its folder and disk") from exc
         finally:
@@ -207,6 +259,22 @@ class Project:
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(32))
+
+
+def _runtime(settings: "Settings", state_dir: StateDir) -> Runtime:
+    if settings.project.runtime != "docker":
+        return EmbeddedRuntime(state_dir.path)
+    from sentinelctl.runtime.docker import DockerRuntime
+
+    own = {image.reference: image for image in containers.own_images(settings)}
+    return DockerRuntime(
+        settings.project.name,
+        address_of(settings.docker.host),
+        volumes=containers.volumes(settings),
+        own=own,
+        base=settings.images.python,
+        min_free_gb=settings.docker.min_free_gb,
+    )
 
 
 def check_secrets(settings: "Settings", services: Collection[str]) -> None:
@@ -233,9 +301,20 @@ def check_secrets(settings: "Settings", services: Collection[str]) -> None:
         )
 
 
+def check_partitions(there: Mapping[str, int], wanted: int) -> None:
+    """Raises PreflightError for a topic with fewer: more would move keys, so nobody but its operator adds them."""
+    if few := {topic: there[topic] for topic in Topic if there.get(topic, wanted) < wanted}:
+        shown = ", ".join(f"{topic} has {count}" for topic, count in few.items())
+        raise PreflightError(
+            f"the log has fewer partitions than stream.partitions = {wanted}: {shown}",
+            remedy=f"set stream.partitions = {min(few.values())}; or, with nothing left to read, add them to the topic "
+            "(Kafka: `kafka-topics.sh --alter --partitions`), since keys change their partition",
+        )
+
+
 def check_claims(settings: "Settings") -> str:
     """Where the claims are. Raises PreflightError for a Redis that does not serve, or that may drop one."""
-    if settings.claims.kind == "sqlite":
+    if settings.claims.kind != "redis":
         return f"SQLite at {settings.claims_path}"
     from services.claims.redis import RedisClaims
     from services.errors import ClaimsUnavailable, ConfigError

@@ -2,8 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl import prometheus
@@ -72,6 +74,8 @@ class Overview:
     """Why the lag is not known."""
     metrics_fault: str = ""
     """Why nobody records the metrics."""
+    alerts: Sequence[Mapping[str, str]] = ()
+    """Those that fire: name, severity, summary."""
 
     @property
     def is_healthy(self) -> bool:
@@ -81,8 +85,7 @@ class Overview:
     @property
     def metrics_url(self) -> str:
         """Of the Prometheus that runs here; empty when none does."""
-        ports = (row.replica.ports["http"] for row in self.rows if row.replica.service == prometheus.NAME)
-        return next((f"http://127.0.0.1:{number}" for number in ports), "")
+        return _metrics_url(row.replica for row in self.rows)
 
     def document(self) -> dict[str, Any]:
         return {
@@ -96,6 +99,7 @@ class Overview:
             "log_fault": self.log_fault,
             "metrics_url": self.metrics_url,
             "metrics_fault": self.metrics_fault,
+            "alerts": [dict(one) for one in self.alerts],
         }
 
     def table(self) -> "Table":
@@ -135,12 +139,18 @@ class Overview:
         ]
         if self.log_fault:
             found.append(f"lag unknown: {self.log_fault}")
+        found += [f"alert: {one['summary']} ({one['alert']}, {one['severity']})" for one in self.alerts]
         if self.metrics_url:
             found.append(f"metrics and alerts: {self.metrics_url}/alerts")
         elif self.rows and self.metrics_fault:
             found.append(self.metrics_fault)
         supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
         return [*found, f"{supervisor}state in {self.state_dir}"]
+
+
+def _metrics_url(replicas: Iterable[Replica]) -> str:
+    ports = (replica.ports["http"] for replica in replicas if replica.service == prometheus.NAME)
+    return next((f"http://127.0.0.1:{number}" for number in ports), "")
 
 
 def overview(project: Project, *, over_s: float = 0.2) -> Overview:
@@ -150,6 +160,8 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
     order = {spec.name: position for position, spec in enumerate(desired)}
     usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
+    with ThreadPoolExecutor(max(1, min(16, len(replicas)))) as threads:
+        faults = list(threads.map(partial(probe_fault, project.runtime), replicas))
     there = {replica.name for replica in replicas}
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     lag, log_fault = asyncio.run(_lag(project))
@@ -157,12 +169,13 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
-        rows=[Row(replica, probe_fault(replica), usage.get(replica.name)) for replica in replicas],
+        rows=[Row(one, fault, usage.get(one.name)) for one, fault in zip(replicas, faults, strict=True)],
         missing=[name for name in wanted if name not in there],
         lag=lag,
         seen_at=time.time(),
         log_fault=log_fault,
         metrics_fault=prometheus.fault(project.settings),
+        alerts=prometheus.firing(url) if (url := _metrics_url(replicas)) else (),
     )
 
 

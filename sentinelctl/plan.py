@@ -22,7 +22,7 @@ def plan(desired: Sequence[ServiceSpec], observed: ObservedState, *, only: Colle
         stops += [
             _stop(replica, f"scale {len(running)} → {spec.replicas}")
             for replica in reversed(running)
-            if replica.index > spec.replicas
+            if not 1 <= replica.index <= spec.replicas
         ]
     return Plan((*stops, *(operation for spec in specs for operation in _converge(spec, observed.of(spec.name)))))
 
@@ -39,9 +39,9 @@ def plan_restart(desired: Sequence[ServiceSpec], observed: ObservedState, servic
     )
 
 
-def plan_down(desired: Sequence[ServiceSpec], observed: ObservedState) -> Plan:
-    """Stops everything, in the reverse of the start order."""
-    order = {spec.name: position for position, spec in enumerate(desired)}
+def plan_down(start_order: Sequence[str], observed: ObservedState) -> Plan:
+    """Stops everything, in the reverse of the order in which services start."""
+    order = {service: position for position, service in enumerate(start_order)}
     last_first = sorted(
         observed.replicas, key=lambda replica: (order.get(replica.service, len(order)), replica.index), reverse=True
     )

@@ -3,6 +3,8 @@
 That writes its configuration into the state folder and becomes it: the supervisor sees one process.
 """
 
+import http.client
+import json
 import os
 import re
 import shutil
@@ -10,16 +12,19 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from sentinelctl import __version__
 from sentinelctl.errors import SentinelError
-from sentinelctl.runtime.statefile import StateDir, replace_text
+from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Port, Probe, ServiceSpec
+from services.counts import replace_text
 
 if TYPE_CHECKING:
     from services.settings import Settings
 
 NAME: Final = "prometheus"
+_ASK_S: Final = 2.0
 _RULES: Final = ("rules.yml", "alerts.yml")
 _BY_NAME: Final = re.compile(r"^    dns_sd_configs:\n(?:      .*\n)+", re.MULTILINE)
 
@@ -37,6 +42,29 @@ def fault(settings: "Settings") -> str:
         "metrics are not recorded: no prometheus on PATH; install it (apt-get install prometheus, brew install "
         "prometheus) and `sentinelctl up` starts it, or set prometheus.enabled = false"
     )
+
+
+def firing(url: str) -> list[dict[str, str]]:
+    """Alerts that fire now, pages first: name, severity, summary. None where it does not answer; its probe says so."""
+    address = urlsplit(url)
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ASK_S)
+    try:
+        connection.request("GET", "/api/v1/alerts")
+        alerts = json.loads(connection.getresponse().read())["data"]["alerts"]
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
+        return []
+    finally:
+        connection.close()
+    found = [
+        {
+            "alert": one["labels"]["alertname"],
+            "severity": one["labels"].get("severity", ""),
+            "summary": one["annotations"].get("summary", ""),
+        }
+        for one in alerts
+        if one["state"] == "firing"
+    ]
+    return sorted(found, key=lambda one: (one["severity"] != "page", one["alert"], one["summary"]))
 
 
 def spec(settings: "Settings", replicas: int | None) -> ServiceSpec:

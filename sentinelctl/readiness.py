@@ -1,10 +1,8 @@
 """Waits until replicas are ready. What it raises shows the last state seen and the last log lines."""
 
-import http.client
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from sentinelctl.errors import UnhealthyError
 from sentinelctl.logline import fields, readable
@@ -14,34 +12,19 @@ from sentinelctl.state import Replica, Status
 CRASH_LOOP: Final = 3
 """Ends in a row after which waiting longer is pointless."""
 _POLL_S: Final = 0.05
-_PROBE_S: Final = 2.0
-_SHOWN_LINES: Final = 20
+_SHOWN_LINES: Final = 50
 
 
-def probe_fault(replica: Replica) -> str:
-    """Empty when it is ready; else not-ready, draining, crashed or crash-loop, and after a colon what was seen."""
+def probe_fault(runtime: Runtime, replica: Replica) -> str:
+    """Empty when it is ready; else not-ready, draining, stopped, crashed or crash-loop, and what was seen."""
     if replica.status is Status.DRAINING:
         return "draining: it was told to end"
-    fault = f"crashed: {replica.last_exit}" if replica.status is Status.BACKING_OFF else _answer_fault(replica)
+    if replica.status is Status.STOPPED:
+        return f"stopped: {replica.last_exit}"
+    fault = f"crashed: {replica.last_exit}" if replica.status is Status.BACKING_OFF else runtime.answer_fault(replica)
     if fault and replica.failures >= CRASH_LOOP:
         return f"crash-loop: {replica.last_exit}, {replica.failures} times in a row"
     return fault
-
-
-def _answer_fault(replica: Replica) -> str:
-    if not replica.probe:
-        return ""
-    url = urlsplit(replica.probe)
-    connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_PROBE_S)
-    try:
-        connection.request("GET", url.path)
-        answer = connection.getresponse()
-        body = answer.read(200).decode(errors="replace").strip()
-    except (OSError, http.client.HTTPException) as exc:
-        return f"not-ready: {replica.probe}: {exc}"
-    finally:
-        connection.close()
-    return "" if answer.status == http.client.OK else f"not-ready: {replica.probe} answers {answer.status} {body}"
 
 
 def wait_ready(
@@ -57,7 +40,9 @@ def wait_ready(
     waiting = list(replicas)
     while waiting:
         observed = {replica.name: replica for replica in runtime.observe().replicas}
-        faults = {name: probe_fault(observed[name]) if name in observed else "gone: not running" for name in waiting}
+        faults = {
+            name: probe_fault(runtime, observed[name]) if name in observed else "gone: not running" for name in waiting
+        }
         waiting = [name for name in waiting if faults[name]]
         hopeless = [name for name in waiting if name in observed and observed[name].failures >= CRASH_LOOP]
         if hopeless or (waiting and clock() >= deadline):

@@ -16,6 +16,10 @@ class Port:
     """The environment variable that tells the process its number."""
     number: int
     host: str = "127.0.0.1"
+    inside: int = 0
+    """What it listens on in a container; `number` is then what this machine knows it by."""
+    is_published: bool = True
+    """False: in containers it is reached on their own network alone."""
 
     @property
     def reachable(self) -> str:
@@ -32,6 +36,58 @@ class Probe:
 
     port: str
     path: str = "/ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """`source`: a volume's name, or the absolute path of a file of this machine."""
+
+    source: str
+    target: str
+    is_read_only: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.target}" + (":ro" if self.is_read_only else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """Data that outlives containers. `path`: the folder of this machine that it is; empty: the engine keeps it."""
+
+    name: str
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What a service is given where it runs in a container."""
+
+    image: str
+    user: str
+    memory_mb: int
+    probe: tuple[str, ...]
+    """A command inside of it that exits 0 when it is ready."""
+    mounts: tuple[Mount, ...] = ()
+    scratch: tuple[str, ...] = ("/tmp",)  # noqa: S108
+    """Folders it may write to and that end with it, PATH[:OPTIONS]; the rest of its file system is read-only."""
+    pids: int = 256
+    hosts: tuple[str, ...] = ()
+    """Names of this machine itself."""
+    image_id: str = ""
+    """Of the image as the engine has it; empty while it has none."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        return {
+            "image": f"{self.image} {self.image_id}",
+            "user": self.user,
+            "memory": str(self.memory_mb),
+            "probe": shlex.join(self.probe),
+            "mounts": " ".join(map(str, self.mounts)),
+            "scratch": " ".join(self.scratch),
+            "pids": str(self.pids),
+            "hosts": " ".join(self.hosts),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +111,9 @@ class ServiceSpec:
     grace_s: float = 15.0
     """From SIGTERM to SIGKILL."""
     version: str = ""
+    is_gate: bool = False
+    """What comes after it in the start order waits until it is ready."""
+    container: Container | None = None
 
     @property
     def identity(self) -> dict[str, str]:
@@ -64,6 +123,7 @@ class ServiceSpec:
             "version": self.version,
             **self.env,
             **self.digests,
+            **(self.container.identity if self.container else {}),
             **{port.variable: str(port.number) for port in self.ports},
         }
 
@@ -99,6 +159,7 @@ class ServiceSpec:
 class Status(StrEnum):
     RUNNING = "running"
     BACKING_OFF = "backing-off"
+    STOPPED = "stopped"
     DRAINING = "draining"
 
 
@@ -152,11 +213,15 @@ class Kind(StrEnum):
     REPLACE = "replace"
     ADOPT = "adopt"
     """Takes a running process that lost its supervisor under watch, without interrupting it."""
+    BUILD = "build"
+    PULL = "pull"
+    CREATE = "create"
+    REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One atomic step on one replica, and why."""
+    """One atomic step on one replica, and why; or, with the index 0, on what replicas need: an image, a network."""
 
     kind: Kind
     service: str
@@ -167,7 +232,7 @@ class Operation:
 
     @property
     def replica(self) -> str:
-        return f"{self.service}-{self.index}"
+        return f"{self.service}-{self.index}" if self.index else self.service
 
     def document(self) -> dict[str, str]:
         return {"operation": self.kind.value, "replica": self.replica, "cause": self.cause}

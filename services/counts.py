@@ -14,6 +14,9 @@ from typing import Any, Final
 OPERATOR: Final = "scale.json"
 AUTOSCALER: Final = "autoscale.json"
 DECISIONS: Final = "decisions.jsonl"
+"""What the autoscaler decided, and why: one JSON object a line."""
+STATE: Final = "state.json"
+"""What the supervisor writes of itself and of each replica."""
 MAX_REPLICAS: Final = 64
 
 
@@ -33,7 +36,27 @@ def read_counts(path: Path, configured: Mapping[str, int]) -> dict[str, int]:
 def write_counts(path: Path, counts: Mapping[str, int], configured: Mapping[str, int]) -> None:
     """Replaces the file in one step."""
     entries = {name: {"replicas": count, "instead_of": configured[name]} for name, count in counts.items()}
+    replace_text(path, json.dumps(entries, indent=1))
+
+
+def read_decisions(path: Path) -> list[dict[str, Any]]:
+    """Oldest first; empty when there is no file, without the lines that make no sense."""
+    found = []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def replace_text(path: Path, text: str, mode: int = 0o600) -> None:
+    """Readers see the old text or the new one, never a part. Raises OSError."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        json.dump(entries, file, indent=1)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
+        file.write(text)
     beside.replace(path)

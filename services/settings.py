@@ -48,16 +48,21 @@ class ProjectSettings(Section):
         "",
         description="folder of the log, the claims and the processes' state; empty: ~/.local/state/sentinel/<name>",
     )
-    runtime: Literal["auto", "embedded"] = Field(
-        "auto", description="where services run; auto takes the best one that answers"
+    runtime: Literal["auto", "docker", "embedded"] = Field(
+        "auto", description="where services run; auto: in containers where a Docker engine answers, else as processes"
+    )
+    metrics_bind: str = Field(
+        "127.0.0.1", description="address the operations ports listen on; in a container the runtime sets it"
     )
 
 
 class StreamSettings(Section):
-    kind: Literal["sqlite", "kafka"] = Field(
-        "sqlite", description="the log behind the services: sqlite, a file on this machine, or kafka, a cluster"
+    kind: Literal["auto", "sqlite", "kafka"] = Field(
+        "auto",
+        description="the log behind the services: sqlite, a file on this machine, or kafka, a cluster; auto: kafka in "
+        "containers, else sqlite",
     )
-    path: str = Field("", description="SQLite file of the log; empty: log.sqlite in the state folder")
+    path: str = Field("", description="SQLite file of the log; empty: data/log.sqlite in the state folder")
     partitions: int = Field(12, ge=1, le=256, description="partitions of each topic; never reduced")
     retention_h: float = Field(24, gt=0, description="hours a record is kept")
     lease_s: float = Field(10, gt=0, description="seconds after which a silent consumer loses its partitions")
@@ -105,10 +110,12 @@ class StreamSettings(Section):
 
 
 class ClaimsSettings(Section):
-    kind: Literal["sqlite", "redis"] = Field(
-        "sqlite", description="where claims are kept; redis where publishers run on more than one machine"
+    kind: Literal["auto", "sqlite", "redis"] = Field(
+        "auto",
+        description="where claims are kept; redis where publishers run on more than one machine; auto: redis in "
+        "containers over Kafka, else sqlite",
     )
-    path: str = Field("", description="SQLite file of the claims; empty: claims.sqlite in the state folder")
+    path: str = Field("", description="SQLite file of the claims; empty: data/claims.sqlite in the state folder")
     url: str = Field(
         f"redis://127.0.0.1:{Port.REDIS}/0",
         description="the Redis, one primary: redis://[USER@]HOST[:PORT][/DB], or rediss:// for TLS; never its password",
@@ -200,7 +207,8 @@ class InferenceSettings(Section):
     metrics_port: int = Field(Port.INFERENCE_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
     target: str = Field(
         f"127.0.0.1:{Port.INFERENCE}",
-        description="where the extractor finds it: HOST:PORT, comma-separated, or file:PATH with one a line",
+        description="where the extractor finds it: HOST:PORT, comma-separated; file:PATH with one a line; or "
+        "dns:HOST:PORT, every address of that name",
     )
     engine: Literal["onnx", "torchscript"] = Field(
         "onnx", description="torchscript needs the [train] extra and an export"
@@ -271,6 +279,30 @@ class AutoscalerSettings(Section):
     )
 
 
+class DockerSettings(Section):
+    """Of the Docker runtime."""
+
+    host: str = Field("", description="the engine: unix://PATH, tcp://… or ssh://…; empty: DOCKER_HOST, else the local")
+    kafka_port: int = Field(Port.KAFKA, ge=1, le=65535, description="port of this machine for the Kafka that up starts")
+    redis_port: int = Field(Port.REDIS, ge=1, le=65535, description="port of this machine for the Redis that up starts")
+    min_free_gb: float = Field(2, ge=0, description="free disk that up asks for where the engine keeps its data, in GB")
+
+
+class ImagesSettings(Section):
+    """Pinned by version; each can name another registry's, or one that the engine already has."""
+
+    python: str = Field(
+        "python:3.11-slim-bookworm", description="what our own images are built on: Python 3.11 or newer"
+    )
+    kafka: str = Field(
+        "apache/kafka:4.1.1", description="Apache Kafka, https://kafka.apache.org/41/getting-started/docker"
+    )
+    redis: str = Field("redis:7.4-bookworm", description="Redis 7 or newer, https://hub.docker.com/_/redis")
+    prometheus: str = Field(
+        "prom/prometheus:v3.7.2", description="Prometheus 2.42 or newer, https://hub.docker.com/r/prom/prometheus"
+    )
+
+
 class Settings(Section):
     """All sections, frozen. `load()` is the way to get one."""
 
@@ -285,6 +317,8 @@ class Settings(Section):
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
     autoscaler: AutoscalerSettings = Field(default_factory=AutoscalerSettings)
+    docker: DockerSettings = Field(default_factory=DockerSettings)
+    images: ImagesSettings = Field(default_factory=ImagesSettings)
 
     @property
     def state_dir(self) -> Path:
@@ -298,11 +332,11 @@ class Settings(Section):
 
     @property
     def stream_path(self) -> Path:
-        return Path(self.stream.path).expanduser() if self.stream.path else self.state_dir / "log.sqlite"
+        return Path(self.stream.path).expanduser() if self.stream.path else self.state_dir / "data" / "log.sqlite"
 
     @property
     def claims_path(self) -> Path:
-        return Path(self.claims.path).expanduser() if self.claims.path else self.state_dir / "claims.sqlite"
+        return Path(self.claims.path).expanduser() if self.claims.path else self.state_dir / "data" / "claims.sqlite"
 
 
 def sections() -> dict[str, type[Section]]:

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import SecretStr
 
@@ -138,6 +138,7 @@ def measure(
     settings: Settings,
     generator: Generator,
     *,
+    log: Literal["sqlite", "kafka"],
     connections: int,
     body_bytes: int,
     seconds: float,
@@ -146,15 +147,15 @@ def measure(
 ) -> Result:
     """`tell` is given each run as it ends. Raises SentinelError where the generator was the bottleneck.
 
-    The receiver's log lies in a folder of its own beside the installation's, on the same disk, and is deleted; in Kafka
-    it has topics of its own, which are deleted too.
+    The receiver's log lies in a folder of its own beside the installation's, on the same disk, and is deleted; in the
+    Kafka of stream.bootstrap it has topics of its own, which are deleted too.
     """
     secret = secrets.token_hex(32)
     requests = signed_pushes(secret, body_bytes)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir=settings.state_dir) as folder:
-        project = Project(_alone(settings, Path(folder), secret))
-        result = Result(generator.name, connections, body_bytes, settings.stream.kind, fsync_p50_ms(Path(folder)))
+        project = Project(_alone(settings, Path(folder), secret, log))
+        result = Result(generator.name, connections, body_bytes, log, fsync_p50_ms(Path(folder)))
         with _topics(project.settings):
             with _receiver(project) as receiver, _control(project.settings) as control:
 
@@ -208,11 +209,11 @@ def _run(server: Server, generator: Generator, requests: Sequence[Request], conn
     return replace(load, server_cpu=(after[0] - before[0]) / load.seconds)
 
 
-def _alone(settings: Settings, folder: Path, secret: str) -> Settings:
+def _alone(settings: Settings, folder: Path, secret: str, log: str) -> Settings:
     """The same settings for a receiver on a free port of this machine, over a log and claims in `folder`."""
     own: dict[str, dict[str, Any]] = {
         "project": {"state_dir": str(folder), "runtime": "embedded"},
-        "stream": {"path": "", "prefix": f"{settings.stream.prefix}{folder.name}."},
+        "stream": {"kind": log, "path": "", "prefix": f"{settings.stream.prefix}{folder.name}."},
         "claims": {"kind": "sqlite", "path": ""},
         "webhook": {"bind": "127.0.0.1", "port": 0, "secret": SecretStr(secret), "secret_previous": SecretStr("")},
     }

@@ -11,6 +11,7 @@ from sentinelctl.console import Console
 from sentinelctl.errors import Exit, SentinelError
 
 if TYPE_CHECKING:
+    from sentinelctl.lifecycle import Project
     from services.settings import Settings
 
 # Name, module under sentinelctl.cli, and whether it is a group (`app`) or a function of the same name.
@@ -21,6 +22,8 @@ COMMANDS = (
     ("down", False),
     ("restart", False),
     ("scale", False),
+    ("build", False),
+    ("autoscaler", True),
     ("status", False),
     ("logs", False),
     ("topics", True),
@@ -75,6 +78,20 @@ class Context:
         self._runtime = runtime
 
     def settings(self) -> "Settings":
+        """With nothing left to choose: `auto` became what holds on this machine."""
+        return self._settled()[0]
+
+    def project(self) -> "Project":
+        from sentinelctl.lifecycle import Project
+
+        return Project(*self._settled())
+
+    def _settled(self) -> tuple["Settings", str]:
+        from sentinelctl.runtime.choice import settled
+
+        return settled(self.written())
+
+    def written(self) -> "Settings":
         """From the file and the environment, with --runtime over both."""
         from services.errors import ConfigError
         from services.settings import load
@@ -94,11 +111,11 @@ def _root(
     is_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     is_verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines for people.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings file; default ./sentinel.toml.")] = None,
-    runtime: Annotated[str | None, typer.Option(help="Where services run: auto or embedded.")] = None,
+    runtime: Annotated[str | None, typer.Option(help="Where services run: auto, docker or embedded.")] = None,
 ) -> None:
     """Sentinel: a push goes in, one review comes out, on your own machines."""
-    if runtime not in (None, "auto", "embedded"):
-        raise typer.BadParameter("is auto or embedded", param_hint="--runtime")
+    if runtime not in (None, "auto", "docker", "embedded"):
+        raise typer.BadParameter("is auto, docker or embedded", param_hint="--runtime")
     ctx.obj = Context(Console(is_json=is_json, is_verbose=is_verbose), config, runtime)
 
 

@@ -86,6 +86,9 @@ def webhook(
     generator: Annotated[
         Literal["auto", "wrk", "sockets"], typer.Option(help="Who makes the load; auto is wrk where it is installed.")
     ] = "auto",
+    log: Annotated[
+        Literal["sqlite", "kafka"], typer.Option(help="What is appended to: a file, or the Kafka of stream.bootstrap.")
+    ] = "sqlite",
     thresholds: Annotated[
         bool,
         typer.Option("--thresholds", help="Exit 99 unless the ratio reaches 1 (3 on Kafka) and p99 stays below 50 ms."),
@@ -95,7 +98,7 @@ def webhook(
 
     Both get the same signed pushes, each with a delivery id of its own, on the same server, loop and number of workers.
     The receiver answers when its log has the event on disk; the log lies on the disk of the state folder. With
-    stream.kind = "kafka" the log lies in topics of its own there, and the control waits in its handler for one produce.
+    --log kafka it lies in topics of its own there, and the control waits in its handler for one produce.
     """
     from sentinelctl.bench import webhook as bench
     from sentinelctl.bench.generator import find
@@ -109,6 +112,7 @@ def webhook(
     result = bench.measure(
         ctx.obj.settings(),
         find(generator),
+        log=log,
         connections=connections,
         body_bytes=body_bytes,
         seconds=seconds,

@@ -18,7 +18,7 @@ def show(ctx: typer.Context) -> None:
 
     console = ctx.obj.console
     path = config_path(ctx.find_root().params["config"])
-    found = list(effective(ctx.obj.settings(), path))
+    found = list(effective(ctx.obj.written(), path))
     if console.is_json:
         document: dict[str, dict[str, object]] = {}
         for one in found:
@@ -73,7 +73,7 @@ def validate(ctx: typer.Context) -> None:
     from sentinelctl.config_file import config_path, unread
 
     console = ctx.obj.console
-    ctx.obj.settings()
+    ctx.obj.written()
     path = config_path(ctx.find_root().params["config"])
     warnings = unread()
     for line in warnings:

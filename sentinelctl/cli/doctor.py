@@ -21,11 +21,10 @@ def doctor(
 
     from sentinelctl.checks import Verdict, run_checks
     from sentinelctl.errors import Exit
-    from sentinelctl.lifecycle import Project
 
     console = ctx.obj.console
     found = []
-    for check in run_checks(Project(ctx.obj.settings()), is_online=online):
+    for check in run_checks(ctx.obj.project(), is_online=online):
         found.append(check)
         if not console.is_json:
             console.out.print(

@@ -20,26 +20,26 @@ def down(
 
     from sentinelctl.cli.progress import described, document, reporter
     from sentinelctl.errors import Exit, UsageError
-    from sentinelctl.lifecycle import Project
 
     console = ctx.obj.console
-    project = Project(ctx.obj.settings())
-    console.note(f"runtime: {project.runtime.name}, state in {project.state_dir.path}")
-    found, files = project.plan_down(), project.data_files() if volumes else []
+    project = ctx.obj.project()
+    console.note(project.headline)
+    found, files = project.plan_down(with_volumes=volumes), project.data_files() if volumes else []
+    data = [one.service for one in found.operations if one.service.startswith("volume ")]
     if dry_run:
         for line in [*described(found), *_listed("delete", files)] or ["nothing runs"]:
             console.note(line)
-    elif files and not yes:
+    elif (files or data) and not yes:
         if console.is_json or not sys.stdin.isatty():
             raise UsageError("--volumes deletes data and nobody can be asked", remedy="say --yes as well")
-        for line in _listed("delete", files):
+        for line in [*_listed("delete", files), *(f"delete   {one}" for one in data)]:
             console.note(line)
-        if not typer.confirm("Delete these files? Reviews not posted yet are lost", err=True):
+        if not typer.confirm("Delete these? Reviews not posted yet are lost", err=True):
             console.note("nothing was changed")
             raise typer.Exit(Exit.ERROR)
-    if not dry_run and project.state_dir.path.is_dir():
+    if not dry_run and (found.operations or project.state_dir.path.is_dir()):
         with project.locked():
-            found = project.plan_down()
+            found = project.plan_down(with_volumes=volumes)
             project.apply(found, report=reporter(console))
             project.forget_scale()
             files = project.delete_data() if volumes else []

@@ -23,18 +23,16 @@ def logs(
     """
     from rich.text import Text
 
-    from sentinelctl.catalog import SERVICES
     from sentinelctl.cli.progress import named_services
-    from sentinelctl.lifecycle import Project
     from sentinelctl.logline import fields, readable
 
     console = ctx.obj.console
-    project = Project(ctx.obj.settings())
-    logged = project.state_dir.logged()
-    names = named_services(services, SERVICES, replicas=logged)
+    project = ctx.obj.project()
+    logged = project.runtime.logged()
+    names = named_services(services, project.services, replicas=logged)
     if not any(name in names or name.rpartition("-")[0] in names for name in logged):
-        console.note(f"nothing in {project.state_dir.logs} yet" + ("; waiting for it" if follow else ""))
-    width = max(len(f"{service}-1") for service in SERVICES)
+        console.note("nothing has written a log yet" + ("; waiting for it" if follow else ""))
+    width = max(len(f"{service}-1") for service in project.services)
     colours: dict[str, str] = {}
     for line in project.runtime.logs(names, lines=lines, follow=follow):
         if console.is_json:

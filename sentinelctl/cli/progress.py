@@ -1,7 +1,8 @@
 """How the lifecycle commands name services and tell what they do."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -14,7 +15,16 @@ from sentinelctl.state import Kind, Operation, Plan
 if TYPE_CHECKING:
     from sentinelctl.lifecycle import Project
 
-_DONE: Final = {Kind.START: "started", Kind.STOP: "stopped", Kind.REPLACE: "replaced", Kind.ADOPT: "adopted"}
+_DONE: Final = {
+    Kind.START: "started",
+    Kind.STOP: "stopped",
+    Kind.REPLACE: "replaced",
+    Kind.ADOPT: "adopted",
+    Kind.BUILD: "built",
+    Kind.PULL: "pulled",
+    Kind.CREATE: "created",
+    Kind.REMOVE: "removed",
+}
 
 
 def named_services(
@@ -30,7 +40,8 @@ def named_services(
 
 def described(plan: Plan) -> list[str]:
     """One line an operation, with its cause."""
-    return [f"{one.kind:<8} {one.replica:<12} {one.cause}" for one in plan.operations]
+    width = max([12, *(len(one.replica) for one in plan.operations)])
+    return [f"{one.kind:<8} {one.replica:<{width}} {one.cause}" for one in plan.operations]
 
 
 def reporter(console: Console) -> Callable[[Operation, Applied], None]:
@@ -41,6 +52,32 @@ def reporter(console: Console) -> Callable[[Operation, Applied], None]:
         console.note(f"{_DONE[operation.kind]:<8} {operation.replica:<12} {pid:<12} {operation.cause}")
 
     return report
+
+
+@contextmanager
+def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each build and pull on a terminal; a line at its start elsewhere."""
+    if not console.err.is_terminal:
+        told: set[str] = set()
+
+        def tell(what: str, _done: int, _of: int) -> None:
+            if what not in told:
+                told.add(what)
+                console.note(f"{what} …")
+
+        yield tell
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console.err, transient=True) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, of: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=of)
+            progress.update(tasks[what], completed=done, total=of)
+
+        yield show
 
 
 def document(project: "Project", plan: Plan, *, is_dry_run: bool) -> dict[str, Any]:
@@ -67,7 +104,7 @@ def change(
 
     A dry run ends the command, with its document: typer.Exit, 100 when something would change.
     """
-    console.note(f"runtime: {project.runtime.name}, state in {project.state_dir.path}")
+    console.note(project.headline)
     if is_dry_run:
         found = planned()
         for line in described(found) or [unchanged]:
@@ -81,7 +118,8 @@ def change(
         found = planned()
         before()
         try:
-            project.apply(found, ready_s=ready_s, report=reporter(console))
+            with bars(console) as progress:
+                project.apply(found, ready_s=ready_s, report=reporter(console), progress=progress)
         except KeyboardInterrupt:
             console.note("interrupted; what was started runs on: `sentinelctl status` shows it, `down` stops it")
             raise

@@ -15,13 +15,11 @@ def restart(
 
     Each replica starts with the present settings and is ready before the next one ends.
     """
-    from sentinelctl.catalog import SERVICES
     from sentinelctl.cli.progress import change, document, named_services
-    from sentinelctl.lifecycle import Project
 
-    names = named_services(services, SERVICES)
     console = ctx.obj.console
-    project = Project(ctx.obj.settings())
+    project = ctx.obj.project()
+    names = named_services(services, project.services)
     found = change(
         console,
         project,

@@ -18,20 +18,19 @@ def scale(
     It holds until `down`, or until the settings ask for another number. What goes is drained: it finishes the records
     it has and commits them.
     """
-    from sentinelctl.catalog import SERVICES
+    from sentinelctl.catalog import SCALED
     from sentinelctl.cli.progress import change, document, named_services
     from sentinelctl.errors import UsageError
-    from sentinelctl.lifecycle import Project
 
+    console = ctx.obj.console
+    project = ctx.obj.project()
     counts: dict[str, int] = {}
     for word in replicas:
         name, _, number = word.partition("=")
-        named_services([name], SERVICES)
+        named_services([name], project.services)
         if not number.isdecimal() or int(number) > _MAX_REPLICAS:
             raise UsageError(f"{word!r} is no SERVICE=N with N from 0 to {_MAX_REPLICAS}", remedy="try extractor=3")
         counts[name] = int(number)
-    console = ctx.obj.console
-    project = Project(ctx.obj.settings())
     found = change(
         console,
         project,
@@ -40,5 +39,10 @@ def scale(
         ready_s=timeout,
         before=lambda: project.remember_scale(counts),
     )
+    if project.settings.autoscaler.enabled and (paused := [name for name in counts if name in SCALED]):
+        console.note(
+            f"the autoscaler leaves {' and '.join(paused)} alone from now on; "
+            f"`sentinelctl autoscaler resume {' '.join(paused)}` hands back"
+        )
     if console.is_json:
         console.document(document(project, found, is_dry_run=False))

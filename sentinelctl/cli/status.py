@@ -18,11 +18,10 @@ def status(
     replica is not ready, or lost its supervisor.
     """
     from sentinelctl.errors import Exit
-    from sentinelctl.lifecycle import Project
     from sentinelctl.overview import overview
 
     console = ctx.obj.console
-    project = Project(ctx.obj.settings())
+    project = ctx.obj.project()
     while True:
         seen = overview(project, over_s=_EVERY_S if watch else _GLANCE_S)
         if console.is_json:

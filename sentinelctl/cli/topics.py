@@ -219,4 +219,4 @@ def _line(record: "Record") -> "Text":
 
 
 def _place(settings: "Settings") -> str:
-    return str(settings.stream_path) if settings.stream.kind == "sqlite" else settings.stream.kind
+    return str(settings.stream_path) if settings.stream.kind != "kafka" else settings.stream.kind

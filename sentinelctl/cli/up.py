@@ -13,19 +13,18 @@ def up(
     timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for readiness; else exit 4.")] = 60.0,
 ) -> None:
     """Start the services, or bring them to what the settings say."""
-    from sentinelctl.catalog import SERVICES
     from sentinelctl.cli.progress import change, named_services
-    from sentinelctl.lifecycle import Project
     from sentinelctl.overview import overview
     from sentinelctl.readiness import wait_ready
 
     console = ctx.obj.console
-    names = named_services(only.split(",") if only is not None else None, SERVICES)
-    project = Project(ctx.obj.settings())
+    project = ctx.obj.project()
+    names = named_services(only.split(","), project.services) if only is not None else None
     ready_s = timeout if wait else None
     found = change(console, project, lambda: project.plan_up(names), is_dry_run=dry_run, ready_s=ready_s)
     if ready_s is not None:
-        running = [replica.name for replica in project.runtime.observe().replicas if replica.service in names]
+        replicas = project.runtime.observe().replicas
+        running = [replica.name for replica in replicas if names is None or replica.service in names]
         wait_ready(project.runtime, running, ready_s)
     seen = overview(project)
     if console.is_json:

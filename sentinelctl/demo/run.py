@@ -19,6 +19,7 @@ from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.git import NULL_SHA
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.lifecycle import Project
+from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import ObservedState
 from services import codec
 from services.contract import Topic
@@ -42,12 +43,30 @@ class Pace:
     wait_s: float = 90.0  # for the last review, after the last delivery
 
 
-def demo_settings(settings: "Settings", api_url: str, token: str, state_dir: Path) -> "Settings":
+def demo_settings(
+    settings: "Settings", api_url: str, token: str, state_dir: Path, *, runtime: str = "embedded", log: str = "sqlite"
+) -> "Settings":
     """The user's settings on free ports, in a folder of their own, with secrets nobody else has."""
+    ports = free_ports({"kafka_port": "127.0.0.1", "redis_port": "127.0.0.1"}, but=())
     own: dict[str, dict[str, Any]] = {
-        "project": {"name": "sentinel-demo", "state_dir": str(state_dir), "runtime": "embedded"},
-        "stream": {"kind": "sqlite", "path": "", "lease_s": 3.0},
-        "claims": {"kind": "sqlite", "path": "", "lease_s": 15.0},
+        "project": {"name": "sentinel-demo", "state_dir": str(state_dir), "runtime": runtime},
+        "stream": {
+            "kind": log,
+            "path": "",
+            "prefix": "",
+            "security_protocol": "PLAINTEXT",
+            "lease_s": 6.0 if log == "kafka" else 3.0,  # a Kafka broker takes no less
+            "bootstrap": f"127.0.0.1:{ports['kafka_port']}",
+        },
+        "claims": {
+            "kind": "redis" if log == "kafka" else "sqlite",
+            "path": "",
+            "lease_s": 15.0,
+            "url": f"redis://127.0.0.1:{ports['redis_port']}/0",
+            "password": "",
+            "ca_file": "",
+        },
+        "docker": ports,
         "github": {"api_url": api_url, "token": token, "app_id": 0, "app_key": "", "timeout_s": 5.0},
         "webhook": {"bind": "127.0.0.1", "port": 0, "secret": secrets.token_hex(32), "secret_previous": ""},
         "extractor": {"metrics_port": 0},
@@ -220,6 +239,14 @@ class Run:
                 number = int(event["pull_request"]["number"]) if "pull_request" in event else None
                 found[Unit(int(event["repository"]["id"]), number, ready["commit_sha"])] = ready
                 offsets[partition] = record.offset + 1
+
+
+def keep_logs(project: Project) -> None:
+    """In the state folder, where those of processes lie already: a container's go with it."""
+    project.state_dir.create()
+    for line in project.runtime.logs(project.runtime.logged(), lines=1_000_000):
+        with project.state_dir.log_of(line.replica).open("a", encoding="utf-8") as file:
+            file.write(f"{line.text}\n")
 
 
 def read_log(project: Project) -> list[Mapping[str, Any]]:

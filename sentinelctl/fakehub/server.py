@@ -75,9 +75,16 @@ class Running:
 
 @contextmanager
 def running_fakehub(
-    repositories: Sequence[Path], *, copies: int = 1, token: str | None = None, latency_ms: float = 0.0, port: int = 0
+    repositories: Sequence[Path],
+    *,
+    copies: int = 1,
+    token: str | None = None,
+    latency_ms: float = 0.0,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    allow_remote: bool = False,
 ) -> Iterator[Running]:
-    """A fakehub on loopback, on a thread of its own, until the block ends."""
+    """A fakehub on a thread of its own, until the block ends."""
     hub = FakeHub(repositories, copies=copies, token=token, latency_ms=latency_ms)
     is_up, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
@@ -85,7 +92,7 @@ def running_fakehub(
 
     async def run() -> None:
         try:
-            async with serve(hub, port=port):
+            async with serve(hub, host, port, allow_remote=allow_remote):
                 is_up.set()
                 await stop.wait()
         except Exception as exc:  # noqa: BLE001 - handed to the thread that waits

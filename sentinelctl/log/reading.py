@@ -47,7 +47,7 @@ class GroupLag:
 @asynccontextmanager
 async def looking(settings: Settings) -> AsyncIterator[Admin]:
     """Raises PreflightError where there is no log yet: looking must not make one. A log that fails is an error."""
-    if settings.stream.kind == "sqlite" and not settings.stream_path.exists():
+    if settings.stream.kind != "kafka" and not settings.stream_path.exists():
         raise PreflightError(
             f"there is no log at {settings.stream_path}: nothing was started with these settings yet",
             remedy="`sentinelctl up` makes one; `sentinelctl config show` says where stream.path comes from",

@@ -145,7 +145,7 @@ def _said(record: Record, left: Mapping[Unit, Past]) -> Said | None:
 
 def _has_halted(project: Project) -> bool:
     """The log is read only when a probe says that something is wrong."""
-    is_well = not any(probe_fault(replica) for replica in project.runtime.observe().replicas)
+    is_well = not any(probe_fault(project.runtime, replica) for replica in project.runtime.observe().replicas)
     return not is_well and any(line.get("event") == "consumer.halted" for line in _lines(project))
 
 

@@ -1,10 +1,10 @@
 """What a place that runs services can do. Everything above it works on each of them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sentinelctl.state import ObservedState, Operation, Plan
+from sentinelctl.state import ObservedState, Operation, Plan, Replica, ServiceSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +31,41 @@ class LogLine:
     text: str
 
 
+Progress = Callable[[str, int, int], None]
+
+
+def unseen(_what: str, _done: int, _of: int) -> None:
+    """Nobody looks."""
+
+
 class Runtime(Protocol):
     name: str
 
     def observe(self) -> ObservedState: ...
 
+    def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+        """The same, with what only the runtime knows: by which image each would run."""
+
+    def needs(self, plan: Plan) -> tuple[Operation, ...]:
+        """What has to be there before the plan: images, a network, volumes."""
+
+    def leftovers(self, *, with_volumes: bool) -> tuple[Operation, ...]:
+        """What is removed after the last replica."""
+
     def check(self, plan: Plan) -> None:
         """Raises PreflightError when the plan cannot work (a port is taken); changes nothing."""
 
-    def apply(self, operation: Operation) -> Applied:
-        """Does one step and returns when it is done; a started process need not be ready by then."""
+    def apply(self, operation: Operation, progress: Progress = unseen) -> Applied:
+        """Does one step and returns when it is done; a started process need not be ready by then.
+
+        progress: told of what takes long, as (what, how far, of how much).
+        """
+
+    def answer_fault(self, replica: Replica) -> str:
+        """What a running replica answers its probe, after `not-ready: `; empty when it is ready."""
+
+    def logged(self) -> list[str]:
+        """Replicas that have a log."""
 
     def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
         """The last `lines` of each replica that is named, or whose service is, in time order.

@@ -1,5 +1,6 @@
 """Services as processes of this machine, under a supervisor that outlives the command that started it."""
 
+import http.client
 import json
 import os
 import socket
@@ -11,16 +12,18 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 from sentinelctl.errors import PreflightError, SentinelError
-from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
 from sentinelctl.runtime.process import cpu_and_memory, is_same, port_fault
 from sentinelctl.runtime.statefile import StateDir
-from sentinelctl.state import Kind, ObservedState, Operation, Plan
+from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 
 _ANSWER_S: Final = 120.0  # a drain may take its grace
 _POLL_S: Final = 0.02
 _FOLLOW_S: Final = 0.2
+_PROBE_S: Final = 2.0
 _TAIL_BYTES_A_LINE: Final = 4096
 
 
@@ -39,6 +42,33 @@ class EmbeddedRuntime:
             return ObservedState(recorded.replicas, recorded.supervisor_pid)
         survivors = (r for r in recorded.replicas if r.pid is not None and is_same(r.pid, r.started))
         return ObservedState(tuple(replace(replica, is_supervised=False) for replica in survivors))
+
+    def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+        return tuple(desired)
+
+    def needs(self, plan: Plan) -> tuple[Operation, ...]:  # noqa: ARG002
+        return ()
+
+    def leftovers(self, *, with_volumes: bool) -> tuple[Operation, ...]:  # noqa: ARG002 - `Project.data_files` has them
+        return ()
+
+    def answer_fault(self, replica: Replica) -> str:
+        if not replica.probe:
+            return ""
+        url = urlsplit(replica.probe)
+        connection = http.client.HTTPConnection(url.hostname or "", url.port, timeout=_PROBE_S)
+        try:
+            connection.request("GET", url.path)
+            answer = connection.getresponse()
+            body = answer.read(200).decode(errors="replace").strip()
+        except (OSError, http.client.HTTPException) as exc:
+            return f"not-ready: {replica.probe}: {exc}"
+        finally:
+            connection.close()
+        return "" if answer.status == http.client.OK else f"not-ready: {replica.probe} answers {answer.status} {body}"
+
+    def logged(self) -> list[str]:
+        return self._dir.logged()
 
     def check(self, plan: Plan) -> None:
         """Every fixed port of the plan is free, or held by the very replica that is replaced."""
@@ -61,7 +91,7 @@ class EmbeddedRuntime:
                     )
                 claimed[port.number] = port.variable
 
-    def apply(self, operation: Operation) -> Applied:
+    def apply(self, operation: Operation, progress: Progress = unseen) -> Applied:  # noqa: ARG002 - no step takes long
         if operation.kind is Kind.STOP:
             return self._stop(operation)
         assert operation.spec is not None

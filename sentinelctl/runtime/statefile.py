@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 from sentinelctl.errors import LockedError, PreflightError
 from sentinelctl.state import Replica, Status
 from services import counts
+from services.counts import replace_text
 
 _LOCK_WAIT_S: Final = 0.5  # the supervisor holds the lock for moments, when the autoscaler asks for a replica
 _LOCK_POLL_S: Final = 0.02
@@ -38,7 +39,7 @@ class StateDir:
 
     @property
     def state(self) -> Path:
-        return self.path / "state.json"
+        return self.path / counts.STATE
 
     @property
     def scale(self) -> Path:
@@ -62,6 +63,11 @@ class StateDir:
     @property
     def logs(self) -> Path:
         return self.path / "logs"
+
+    @property
+    def data(self) -> Path:
+        """Of the SQLite files, where the settings name no other folder."""
+        return self.path / "data"
 
     @property
     def endpoints(self) -> Path:
@@ -178,11 +184,3 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     replace_text(path, json.dumps(document, indent=1) + "\n")
-
-
-def replace_text(path: Path, text: str, mode: int = 0o600) -> None:
-    """Readers see the old text or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    beside.replace(path)

@@ -25,9 +25,9 @@ from urllib.parse import urlsplit
 
 from sentinelctl.errors import SentinelError
 from sentinelctl.runtime.process import free_ports, is_same, send_signal, start_token
-from sentinelctl.runtime.statefile import Recorded, StateDir, replace_text
+from sentinelctl.runtime.statefile import Recorded, StateDir
 from sentinelctl.state import Replica, ServiceSpec, Status
-from services.counts import read_counts
+from services.counts import read_counts, replace_text
 
 STABLE_S: Final = 30.0
 """A process that ran this long had started well: its next end is a first failure again."""
@@ -219,12 +219,12 @@ class Supervisor:
     async def _scale(self) -> None:
         """One step towards its counts, unless a command is at work or an operator asked for a count of that service."""
         async with self._one_at_a_time:
-            step = self._step()
-            if step is None:
+            if self._step() is None:
                 return
             try:
                 with self._dir.locked(wait_s=0):
-                    ending = self._take(*step)
+                    step = self._step()  # anew: a command may have ended in between
+                    ending = None if step is None else self._take(*step)
             except (SentinelError, OSError):  # a command is at work, or the disk is full: the next look tries again
                 return
             if ending is not None:

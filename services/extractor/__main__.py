@@ -61,7 +61,8 @@ async def run(settings: Settings) -> None:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, runner.stop)
-            with OpsServer(settings.extractor.metrics_port, metrics, runner.is_ready) as ops:
+            bind = settings.project.metrics_bind
+            with OpsServer(settings.extractor.metrics_port, metrics, runner.is_ready, bind=bind) as ops:
                 log.info("extractor.started", metrics_port=ops.port, inference=settings.inference.target)
                 await runner.run()
                 log.info("extractor.stopped")

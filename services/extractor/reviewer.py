@@ -1,15 +1,18 @@
 """The call to inference: which replica, how long, and what comes back when none takes it in time."""
 
 import asyncio
+import contextlib
 import re
+import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
 import grpc
+import structlog
 from sentinel.v1 import inference_pb2 as pb
 from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 
@@ -18,11 +21,16 @@ from services.errors import ConfigError, Poison, Retryable
 from services.extractor.hunks import MAX_FILE_BYTES, hunk_bytes
 from services.review import hunk_message
 
+log = structlog.get_logger(__name__)
+
 MAX_CALL_BYTES = 3 * 1024 * 1024
 """Of hunks in one call; gRPC servers refuse messages over 4 MiB unless told otherwise."""
 MAX_CALL_LINES = 8192
 """Of hunks in one call, so that a large change loses at most this much work when its time is up."""
 FILE_PREFIX = "file:"
+DNS_PREFIX = "dns:"
+LOOK_EVERY_S: Final = 1.0
+"""How old an answer of a file or a name server may be."""
 SILENT_S: Final = 1.0
 """A replica that answers nothing for so long, and then misses a deadline, is taken for dead or stopped."""
 PAUSE_S: Final = 10.0
@@ -37,6 +45,7 @@ _ELSEWHERE: Final[dict[grpc.StatusCode, Why]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: "busy",
     grpc.StatusCode.DEADLINE_EXCEEDED: "late",
 }
+_LOOK_UP_S: Final = 3.0
 _LEAVE_S: Final = 30.0  # for calls in progress to a replica that is no longer listed
 _OPTIONS = (
     ("grpc.enable_http_proxy", 0),
@@ -86,34 +95,74 @@ class _NotTaken(Exception):
         self.why: Why = why
 
 
-class Targets:
-    """Addresses of the replicas: a list, or a file with one a line that is read again when it changes."""
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""The addresses, HOST:PORT each, that a name has now. Raises OSError when nobody says."""
 
-    def __init__(self, setting: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Raises ConfigError for what is no address. A file may appear later."""
-        self._clock = clock
+
+async def resolve(host: str, port: int) -> list[str]:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return sorted({f"[{at[0]}]:{port}" if family == socket.AF_INET6 else f"{at[0]}:{port}" for family, *_, at in found})
+
+
+class Targets:
+    """Addresses of the replicas: a list; a file with one a line; or all that a name has, asked for again and again.
+
+    What cannot be read or resolved leaves what was known.
+    """
+
+    def __init__(self, setting: str, clock: Callable[[], float] = time.monotonic, resolve: Resolve = resolve) -> None:
+        """Raises ConfigError for what is no address. A file or a name may appear later."""
+        self._clock, self._resolve = clock, resolve
         self._path = Path(setting.removeprefix(FILE_PREFIX)) if setting.startswith(FILE_PREFIX) else None
+        self._name = setting.removeprefix(DNS_PREFIX) if setting.startswith(DNS_PREFIX) else ""
         self._stamp: tuple[int, int] | None = None
         self._looked_at: float | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._addresses: tuple[str, ...] = ()
-        if self._path is None:
-            self._addresses = _addresses(setting.split(","))
-            if not self._addresses:
-                raise ConfigError(f"inference.target is {setting!r}; give HOST:PORT, comma-separated, or file:PATH")
+        named = _addresses([self._name] if self._name else [] if self._path else setting.split(","))
+        if not named and self._path is None:
+            raise ConfigError(
+                f"inference.target is {setting!r}; give HOST:PORT, comma-separated, file:PATH or dns:HOST:PORT"
+            )
+        if not self._name:
+            self._addresses = named
 
-    def current(self) -> tuple[str, ...]:
-        """Looks at the file at most once a second. A file that cannot be read leaves what was known."""
+    async def current(self) -> tuple[str, ...]:
+        """As they were at most a second ago; only the first look at a name is waited for."""
         now = self._clock()
-        if self._path is not None and (self._looked_at is None or now - self._looked_at >= 1):
-            self._looked_at = now
-            try:
-                status = self._path.stat()
-                if (stamp := (status.st_mtime_ns, status.st_size)) != self._stamp:
-                    self._addresses = _addresses(self._path.read_text(encoding="utf-8").splitlines())
-                    self._stamp = stamp
-            except (OSError, UnicodeDecodeError, ConfigError):
-                return self._addresses
+        if self._looked_at is None or now - self._looked_at >= LOOK_EVERY_S:
+            if self._path is not None:
+                self._looked_at = now
+                self._read(self._path)
+            elif self._name and self._looking is None:
+                self._looked_at = now
+                self._looking = asyncio.create_task(self._look_up(), name="inference-targets")
+        if self._looking is not None and not self._addresses:
+            await asyncio.shield(self._looking)
         return self._addresses
+
+    async def close(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    def _read(self, path: Path) -> None:
+        with contextlib.suppress(OSError, UnicodeDecodeError, ConfigError):
+            status = path.stat()
+            if (stamp := (status.st_mtime_ns, status.st_size)) != self._stamp:
+                self._addresses = _addresses(path.read_text(encoding="utf-8").splitlines())
+                self._stamp = stamp
+
+    async def _look_up(self) -> None:
+        host, _, port = self._name.rpartition(":")
+        try:
+            async with asyncio.timeout(_LOOK_UP_S):
+                self._addresses = tuple(await self._resolve(host.strip("[]"), int(port)))
+        except (OSError, TimeoutError) as exc:
+            log.warning("targets.unresolved", name=self._name, error=str(exc) or "no answer")
+        finally:
+            self._looking = None
 
 
 class _Replica:
@@ -139,6 +188,7 @@ class GrpcReviewer:
         self._turn = 0
 
     async def close(self) -> None:
+        await self._targets.close()
         await asyncio.gather(*[replica.channel.close(None) for replica in self._replicas.values()], *self._closing)
 
     async def review(
@@ -185,7 +235,7 @@ class GrpcReviewer:
     ) -> pb.ReviewChunksResponse:
         refusals: list[str] = []
         why: Why = "unreachable"
-        for replica in self._in_turn():
+        for replica in self._in_turn(await self._targets.current()):
             asked_at = self._clock()
             if asked_at < replica.asked_again_at:
                 refusals.append(f"{replica.address}: silent when last asked")
@@ -222,9 +272,8 @@ class GrpcReviewer:
         elif why == "late" and now - max(asked_at, replica.answered_at) >= SILENT_S:
             replica.asked_again_at = now + PAUSE_S
 
-    def _in_turn(self) -> list[_Replica]:
+    def _in_turn(self, addresses: Sequence[str]) -> list[_Replica]:
         """Each once, the next one first and those without a connection last."""
-        addresses = self._targets.current()
         for address in self._replicas.keys() - set(addresses):
             closing = asyncio.create_task(self._replicas.pop(address).channel.close(_LEAVE_S))
             self._closing.add(closing)

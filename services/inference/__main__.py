@@ -67,7 +67,8 @@ async def run(settings: Settings) -> None:
             limits=_OVERFLOW,
         )
         try:
-            with OpsServer(own.metrics_port, metrics, runner.is_working) as ops:
+            bind = settings.project.metrics_bind
+            with OpsServer(own.metrics_port, metrics, runner.is_working, bind=bind) as ops:
                 async with serve(InferenceServer(reviewer, tracing), f"{own.bind}:{own.port}") as port:
                     log.info("inference.started", port=port, metrics_port=ops.port)
                     await runner.run()

@@ -51,7 +51,8 @@ async def run(settings: Settings) -> None:
             await watch.look()
             watching = asyncio.create_task(watch.run())
             try:
-                with OpsServer(settings.publisher.metrics_port, metrics, runner.is_ready) as ops:
+                bind = settings.project.metrics_bind
+                with OpsServer(settings.publisher.metrics_port, metrics, runner.is_ready, bind=bind) as ops:
                     log.info("publisher.started", metrics_port=ops.port)
                     await runner.run()
                     log.info("publisher.stopped")

@@ -56,6 +56,12 @@ def test_each_alert_has_a_case_that_fires_it_and_one_that_does_not() -> None:
     assert silent.keys() == alerts
 
 
+def test_cases_are_judged_after_what_they_need_is_recorded() -> None:
+    """promtool takes groups that are not named in any order."""
+    groups = [group["name"] for name in ("rules.yml", "alerts.yml") for group in load(f"compose/{name}")["groups"]]
+    assert [load(f"compose/{name}")["group_eval_order"] for name in CASES] == [groups] * len(CASES)
+
+
 def test_an_alert_says_what_is_seen_what_to_do_and_how_much_it_hurries() -> None:
     for rule in rules("alerts.yml"):
         assert rule["labels"]["severity"] in ("page", "ticket"), rule["alert"]

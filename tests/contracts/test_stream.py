@@ -82,7 +82,7 @@ class Log:
     def __init__(self, path: Path, settings: StreamSettings, broker: MockBroker | None = None) -> None:
         self.path = path
         self.settings = settings
-        self.where = str(path) if settings.kind == "sqlite" else settings.bootstrap
+        self.where = str(path) if settings.kind != "kafka" else settings.bootstrap
         self._broker = broker
         self._opened: list[Producer | Consumer | Admin] = []
         self._processes: list[Process] = []

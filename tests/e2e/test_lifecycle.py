@@ -76,6 +76,7 @@ class Site:
             **{f"SENTINEL_{name}": "0" for name in (*ports, "PUBLISHER_METRICS_PORT")},
             "SENTINEL_PROJECT_STATE_DIR": str(self.folder / "state"),
             "SENTINEL_PROMETHEUS_ENABLED": "false",
+            "SENTINEL_PROJECT_RUNTIME": "embedded",
             "SENTINEL_STREAM_LEASE_S": "3",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",
@@ -104,6 +105,9 @@ class Site:
         pids = [observed.supervisor_pid, *(one.pid for one in observed.replicas)]
         self.seen |= {(pid, token) for pid in pids if pid is not None and (token := start_token(pid)) is not None}
         return {one.name: one for one in observed.replicas}
+
+    def probe_fault(self, name: str) -> str:
+        return probe_fault(EmbeddedRuntime(self.folder / "state"), self.observe()[name])
 
     def pids(self) -> dict[str, int | None]:
         return {name: one.pid for name, one in self.observe().items()}
@@ -256,7 +260,7 @@ def test_what_crashes_comes_back_after_growing_pauses(site: Site) -> None:
     assert len(pauses) == failures
     for number, pause in enumerate(pauses, 1):
         assert round(delay_s(number, 1.0), 2) <= pause <= delay_s(number, 0.0)
-    eventually(lambda: not probe_fault(site.observe()["extractor-1"]))
+    eventually(lambda: not site.probe_fault("extractor-1"))
 
 
 @dataclass

@@ -7,7 +7,9 @@ that is no record at all.
 import asyncio
 import json
 import math
+import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sentinelctl.demo.history import read_history
 from sentinelctl.fakehub.server import running_fakehub
 from services.contract import Topic
-from services.settings import StreamSettings
+from services.settings import load
 from services.stream import open_producer
 from services.stream.types import NewRecord
 from tests.grafana.dashboard import DASHBOARD, metrics_in, queries, recorded
@@ -145,7 +147,8 @@ def run(watched: Watched, sender: Sender) -> None:
     watched.reviewed += [one.delivery_id for one in sender.sent]
 
     async def append() -> None:
-        producer = open_producer(StreamSettings(), watched.site.folder / "state" / "log.sqlite")
+        settings = load(None, {"SENTINEL_PROJECT_STATE_DIR": str(watched.site.folder / "state")})
+        producer = open_producer(settings.stream, settings.stream_path)
         await producer.append([NewRecord(Topic.PUSH_EVENTS, b"1", b"\xff no record", {"delivery-id": b"nonsense"})])
         await producer.close()
 
@@ -191,6 +194,8 @@ def test_the_record_that_made_no_sense_raises_its_alert_and_no_other(watched: Wa
         return {one["labels"]["alertname"] for one in watched.ask("alerts")["alerts"] if one["state"] == "firing"}
 
     eventually(lambda: "SentinelDeadLetters" in firing())
+    told = {one["alert"]: one for one in watched.site.done("status").document["alerts"]}
+    assert told["SentinelDeadLetters"]["summary"] == "Records were set aside by extractor"
     assert firing() - {"SentinelDeadLetters", "SentinelDeliveryBudgetFast", "SentinelDeliveryBudgetSlow"} == set()
 
 
@@ -245,6 +250,21 @@ def test_spans_of_one_push_form_a_line_from_the_receiver_to_the_publisher(watche
         "inference": "hunks review",
         "publisher": "reviews process",
     }
+
+
+def test_prometheus_comes_back_after_kill_9_with_what_it_had(watched: Watched) -> None:
+    pid = watched.site.pids()["prometheus-1"]
+    assert pid is not None
+    before = time.time()
+    os.kill(pid, signal.SIGKILL)
+
+    def remembers() -> bool:
+        try:
+            return bool(watched.ask("query", query='up{instance="webhook-1"}', time=before)["result"])
+        except httpx2.HTTPError:
+            return False
+
+    eventually(lambda: watched.site.pids()["prometheus-1"] not in (None, pid) and remembers())
 
 
 def test_the_whole_stack_at_rest_stays_within_700_mb(watched: Watched) -> None:

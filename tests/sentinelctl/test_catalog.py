@@ -18,7 +18,7 @@ def by_name(given: Settings, key: bytes = b"key", **scale: int) -> dict[str, Ser
 
 
 def test_inference_starts_first_and_the_receiver_last_of_the_roles() -> None:
-    assert SERVICES == ("inference", "extractor", "publisher", "webhook", "prometheus")
+    assert SERVICES == ("inference", "extractor", "publisher", "webhook", "autoscaler", "prometheus")
 
 
 def test_what_a_service_is_given_loads_to_the_settings_it_came_from(tmp_path: Path) -> None:

@@ -1,13 +1,13 @@
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
 from sentinelctl.lifecycle import Project, check_claims, check_secrets
-from sentinelctl.runtime.base import Applied, LogLine, Usage
+from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
 from sentinelctl.runtime.process import free_ports
-from sentinelctl.state import Kind, ObservedState, Operation, Plan
+from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 from services.settings import Settings, load
 
 
@@ -97,6 +97,16 @@ def test_only_what_sentinel_wrote_is_deleted(tmp_path: Path) -> None:
     assert [path.name for path in state.iterdir()] == ["notes.txt"]
 
 
+def test_a_log_with_fewer_partitions_than_configured_is_left_as_it_is(tmp_path: Path) -> None:
+    Project(settings(tmp_path, SENTINEL_STREAM_PARTITIONS="3")).prepare()
+    with pytest.raises(
+        PreflightError, match=r"stream\.partitions = 12: push-events has 3, .*reviews-dlq has 3"
+    ) as caught:
+        Project(settings(tmp_path)).prepare()
+    assert "set stream.partitions = 3" in caught.value.remedy
+    Project(settings(tmp_path, SENTINEL_STREAM_PARTITIONS="2")).prepare()
+
+
 class Recording:
     """A runtime that writes down what it is told, and has to kill the replicas named."""
 
@@ -111,7 +121,22 @@ class Recording:
 
     def check(self, plan: Plan) -> None: ...
 
-    def apply(self, operation: Operation) -> Applied:
+    def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+        return tuple(desired)
+
+    def needs(self, plan: Plan) -> tuple[Operation, ...]:
+        return ()
+
+    def leftovers(self, *, with_volumes: bool) -> tuple[Operation, ...]:
+        return ()
+
+    def answer_fault(self, replica: Replica) -> str:
+        return ""
+
+    def logged(self) -> list[str]:
+        return []
+
+    def apply(self, operation: Operation, progress: Progress = unseen) -> Applied:
         self.done.append(f"{operation.kind} {operation.replica}")
         return Applied(None, was_killed=operation.replica in self.stubborn)
 

@@ -88,7 +88,7 @@ def test_superfluous_replicas_go_before_anything_is_started() -> None:
 
 def test_down_stops_in_the_reverse_of_the_start_order_and_strangers_first() -> None:
     observed = ObservedState((*running(A, 1, 2), *running(B, 1), *running(spec("old"), 1)))
-    assert [one.replica for one in plan_down([A, B], observed).operations] == ["old-1", "b-1", "a-2", "a-1"]
+    assert [one.replica for one in plan_down([A.name, B.name], observed).operations] == ["old-1", "b-1", "a-2", "a-1"]
 
 
 def test_restart_replaces_each_running_replica_and_starts_none() -> None:
@@ -134,4 +134,4 @@ def test_what_a_plan_leads_to_needs_no_further_plan(desired: list[ServiceSpec], 
 @given(SPECS, REPLICAS)
 def test_after_down_nothing_is_left(desired: list[ServiceSpec], replicas: list[Replica]) -> None:
     observed = ObservedState(tuple(replicas))
-    assert applied(plan_down(desired, observed), observed).replicas == ()
+    assert applied(plan_down([one.name for one in desired], observed), observed).replicas == ()

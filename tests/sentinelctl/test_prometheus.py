@@ -1,8 +1,13 @@
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -105,6 +110,45 @@ def test_a_binary_that_is_gone_is_said(tmp_path: Path, installed: Path) -> None:
     done = subprocess.run(spec.command, env=env, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert f"{installed} did not start" in done.stderr
+
+
+@contextlib.contextmanager
+def answering(status: int, body: bytes) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def alert(name: str, severity: str, state: str = "firing") -> dict[str, Any]:
+    return {
+        "labels": {"alertname": name, "severity": severity}, "annotations": {"summary": f"{name}!"}, "state": state
+    }  # fmt: skip
+
+
+def test_alerts_that_fire_are_told_pages_first() -> None:
+    alerts = [alert("Budget", "ticket"), alert("Waits", "page", "pending"), alert("Slow", "page")]
+    with answering(200, json.dumps({"status": "success", "data": {"alerts": alerts}}).encode()) as url:
+        assert prometheus.firing(url) == [
+            {"alert": "Slow", "severity": "page", "summary": "Slow!"},
+            {"alert": "Budget", "severity": "ticket", "summary": "Budget!"},
+        ]
+
+
+@pytest.mark.parametrize(("status", "body"), [(503, b"Service Unavailable"), (200, b"null"), (200, b'{"data": {}}')])
+def test_what_does_not_answer_has_no_alerts_to_tell(status: int, body: bytes) -> None:
+    with answering(status, body) as url:
+        assert prometheus.firing(url) == []
+    assert prometheus.firing(url) == []
 
 
 def test_all_that_it_wrote_goes_with_the_data_and_nothing_else(tmp_path: Path) -> None:

@@ -1,13 +1,11 @@
-import threading
-from collections.abc import Callable, Collection, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Collection, Iterator, Sequence
 
 import pytest
 
 from sentinelctl.errors import Exit, UnhealthyError
 from sentinelctl.readiness import probe_fault, wait_ready
-from sentinelctl.runtime.base import Applied, LogLine, Usage
-from sentinelctl.state import ObservedState, Operation, Plan, Replica, Status
+from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
+from sentinelctl.state import ObservedState, Operation, Plan, Replica, ServiceSpec, Status
 
 
 class Scripted:
@@ -17,6 +15,7 @@ class Scripted:
 
     def __init__(self, *states: tuple[Replica, ...]) -> None:
         self.states = list(states)
+        self.answers: dict[str, str] = {}
         self.wrote = ["no module named torch\x1b[2J"]
 
     def observe(self) -> ObservedState:
@@ -24,7 +23,22 @@ class Scripted:
 
     def check(self, plan: Plan) -> None: ...
 
-    def apply(self, operation: Operation) -> Applied:
+    def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+        return tuple(desired)
+
+    def needs(self, plan: Plan) -> tuple[Operation, ...]:
+        return ()
+
+    def leftovers(self, *, with_volumes: bool) -> tuple[Operation, ...]:
+        return ()
+
+    def answer_fault(self, replica: Replica) -> str:
+        return self.answers.get(replica.name, "")
+
+    def logged(self) -> list[str]:
+        return []
+
+    def apply(self, operation: Operation, progress: Progress = unseen) -> Applied:
         raise NotImplementedError
 
     def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
@@ -86,35 +100,13 @@ def test_a_crash_loop_is_not_waited_for() -> None:
         wait(Scripted((LOOPING,)), "a-1", timeout_s=float("inf"))
 
 
-@pytest.fixture
-def answering() -> Iterator[Callable[[int], str]]:
-    """A probe URL that answers this status."""
-    servers: list[HTTPServer] = []
-
-    def start(status: int) -> str:
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.send_response(status if self.path == "/ready" else 404)
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None: ...
-
-        server = HTTPServer(("127.0.0.1", 0), Handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}/ready"
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+def test_what_a_replica_answers_decides() -> None:
+    runtime = Scripted((READY,))
+    assert probe_fault(runtime, READY) == ""
+    runtime.answers["a-1"] = "not-ready: 503"
+    assert probe_fault(runtime, READY) == "not-ready: 503"
 
 
-@pytest.mark.parametrize(("status", "expected"), [(200, ""), (503, "not-ready")])
-def test_a_probe_decides(answering: Callable[[int], str], status: int, expected: str) -> None:
-    assert probe_fault(Replica("a", 1, {}, pid=1, probe=answering(status))).partition(":")[0] == expected
-
-
-def test_nobody_listening_is_not_ready() -> None:
-    fault = probe_fault(Replica("a", 1, {}, pid=1, probe="http://127.0.0.1:1/ready"))
-    assert fault.startswith("not-ready: http://127.0.0.1:1/ready: ")
+def test_one_that_was_stopped_by_hand_is_not_asked() -> None:
+    stopped = Replica("a", 1, {}, status=Status.STOPPED, last_exit="exited: exit 0")
+    assert probe_fault(Scripted((stopped,)), stopped) == "stopped: exited: exit 0"

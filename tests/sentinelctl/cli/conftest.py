@@ -28,6 +28,7 @@ def ctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     for name in [name for name in os.environ if name.startswith("SENTINEL_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SENTINEL_PROJECT_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("SENTINEL_PROJECT_RUNTIME", "embedded")
     monkeypatch.chdir(tmp_path)
 
     def run(*words: str, **environ: str) -> Ran:

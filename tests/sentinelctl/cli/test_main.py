@@ -37,7 +37,7 @@ def test_the_options_of_every_command_go_before_and_after_its_name(typed: list[s
         (["up", "--only", "webhook,cache"], "no service is named 'cache'", "inference, extractor"),
         (["restart", "cache"], "no service is named 'cache'", "inference, extractor"),
         (["logs", "extractor-9"], "no service is named 'extractor-9'", "inference, extractor"),
-        (["--runtime", "docker", "status"], "--runtime", "--help`"),
+        (["--runtime", "kubernetes", "status"], "--runtime", "--help`"),
         (["config", "validate", "--config", "none.toml"], "no settings file at none.toml", "config init none.toml"),
     ],
 )

@@ -32,6 +32,7 @@ class Bench:
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     settings = load(environ={"SENTINEL_PROJECT_STATE_DIR": str(tmp_path)})
+    settings.stream_path.parent.mkdir()
     settings.stream_path.touch()
     async with looking(settings) as admin:
         await admin.create_topics({Topic.REVIEWS: 4})
@@ -95,8 +96,9 @@ async def test_looking_makes_no_log(tmp_path: Path) -> None:
 
 
 async def test_a_log_that_fails_is_said_so(tmp_path: Path) -> None:
-    (tmp_path / "log.sqlite").write_bytes(b"no database, but long enough to be taken for one" * 100)
     settings = load(environ={"SENTINEL_PROJECT_STATE_DIR": str(tmp_path)})
+    settings.stream_path.parent.mkdir()
+    settings.stream_path.write_bytes(b"no database, but long enough to be taken for one" * 100)
     with pytest.raises(SentinelError, match="move the file aside"):
         async with looking(settings) as admin:
             await admin.topics()

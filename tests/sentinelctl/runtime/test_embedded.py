@@ -5,8 +5,11 @@ import os
 import signal
 import socket
 import sys
+import threading
 import urllib.request
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +19,7 @@ from sentinelctl.errors import PreflightError, SentinelError, UnhealthyError
 from sentinelctl.plan import plan
 from sentinelctl.readiness import wait_ready
 from sentinelctl.runtime.embedded import EmbeddedRuntime
-from sentinelctl.state import Kind, ObservedState, Operation, ServiceSpec
+from sentinelctl.state import Kind, ObservedState, Operation, Replica, ServiceSpec
 
 from .conftest import Bench, eventually, fake
 
@@ -225,3 +228,42 @@ def test_a_deep_state_folder_has_room_for_the_socket_elsewhere(tmp_path: Path) -
     finally:
         bench.clear()
     assert not bench.alive()
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int], str]]:
+    """A probe URL that answers this status."""
+    servers: list[HTTPServer] = []
+
+    def start(status: int) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status if self.path == "/ready" else 404)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None: ...
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}/ready"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def answer_fault(probe: str) -> str:
+    return EmbeddedRuntime(Path("unused")).answer_fault(Replica("a", 1, {}, pid=1, probe=probe))
+
+
+@pytest.mark.parametrize(("status", "expected"), [(200, ""), (503, "not-ready")])
+def test_a_probe_decides(answering: Callable[[int], str], status: int, expected: str) -> None:
+    fault = answer_fault(answering(status))
+    assert fault.partition(":")[0] == expected
+
+
+def test_nobody_listening_is_not_ready() -> None:
+    fault = answer_fault("http://127.0.0.1:1/ready")
+    assert fault.startswith("not-ready: http://127.0.0.1:1/ready: ")

@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceServicer, add_Inferen
 from model.inputs.diff import Hunk, parse_patch
 from services.errors import ConfigError, Poison, Retryable
 from services.extractor.hunks import hunk_bytes
-from services.extractor.reviewer import MAX_CALL_BYTES, MAX_CALL_LINES, PAUSE_S, GrpcReviewer, Reviewed, Targets, calls
+from services.extractor.reviewer import (
+    MAX_CALL_BYTES,
+    MAX_CALL_LINES,
+    PAUSE_S,
+    GrpcReviewer,
+    Reviewed,
+    Targets,
+    calls,
+    resolve,
+)
 
 HUNKS = parse_patch("@@ -1,2 +1,2 @@ def f():\n a\n-b\n+c\r\n@@ -9 +9 @@\n-x\n+ÿ", "a.py")
 Behaviour = Callable[[pb.ReviewChunksRequest, Any], Awaitable[None]]
@@ -300,36 +310,113 @@ def test_calls_keep_order_files_bytes_and_lines(shapes: list[tuple[int, int, int
 
 
 @pytest.mark.parametrize(
-    "target", ["", ",", "host", "host:", "host:0", "host:65536", "http://host:1", "a b:1", "127.0.0.1:1,oops"]
+    "target",
+    [
+        "",
+        ",",
+        "host",
+        "host:",
+        "host:0",
+        "host:65536",
+        "http://host:1",
+        "a b:1",
+        "127.0.0.1:1,oops",
+        "dns:",
+        "dns:inference",
+        "dns:a:0",
+    ],
 )
 def test_what_is_no_address_is_refused_at_the_start(target: str) -> None:
     with pytest.raises(ConfigError, match=r"inference\.target"):
         Targets(target)
 
 
-def test_addresses_come_in_a_list() -> None:
-    assert Targets(" a.example:1, [::1]:2 ,a.example:1").current() == ("a.example:1", "[::1]:2")
+async def test_addresses_come_in_a_list() -> None:
+    assert await Targets(" a.example:1, [::1]:2 ,a.example:1").current() == ("a.example:1", "[::1]:2")
 
 
-def test_a_file_of_addresses_is_read_again_when_it_changes_and_at_most_once_a_second(tmp_path: Path) -> None:
+@dataclass
+class Names:
+    """A name server that one test writes, and how often it was asked."""
+
+    has: list[str]
+    asked: int = 0
+    fault: OSError | None = None
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        assert (host, port) == ("inference", 7)
+        self.asked += 1
+        if self.fault:
+            raise self.fault
+        return list(self.has)
+
+
+async def looked_up(targets: Targets) -> tuple[str, ...]:
+    """What is known once the look that this call begins is over."""
+    await targets.current()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    return await targets.current()
+
+
+async def test_a_name_is_asked_for_again_each_second_and_gives_all_its_addresses() -> None:
+    now, names = 0.0, Names(["10.0.0.1:7"])
+    targets = Targets("dns:inference:7", lambda: now, names.resolve)
+    assert await targets.current() == ("10.0.0.1:7",)
+    names.has = ["10.0.0.2:7", "10.0.0.3:7"]
+    now = 0.9
+    assert await looked_up(targets) == ("10.0.0.1:7",)
+    now = 1.0
+    assert await looked_up(targets) == ("10.0.0.2:7", "10.0.0.3:7")
+    assert names.asked == 2
+
+
+async def test_a_name_server_that_fails_leaves_what_was_known() -> None:
+    now, names = 0.0, Names(["10.0.0.1:7"])
+    targets = Targets("dns:inference:7", lambda: now, names.resolve)
+    assert await targets.current() == ("10.0.0.1:7",)
+    names.fault = socket.gaierror(socket.EAI_AGAIN, "try again")
+    now = 1.0
+    assert await looked_up(targets) == ("10.0.0.1:7",)
+    names.fault, names.has = None, ["10.0.0.2:7"]
+    now = 2.0
+    assert await looked_up(targets) == ("10.0.0.2:7",)
+
+
+async def test_a_name_that_nobody_knows_yet_has_no_addresses_and_is_asked_for_again() -> None:
+    now, names = 0.0, Names([], fault=socket.gaierror(socket.EAI_NONAME, "unknown"))
+    targets = Targets("dns:inference:7", lambda: now, names.resolve)
+    assert await targets.current() == ()
+    names.fault, names.has = None, ["10.0.0.1:7"]
+    assert await targets.current() == ()
+    now = 1.0
+    assert await targets.current() == ("10.0.0.1:7",)
+
+
+async def test_the_system_gives_each_address_of_a_name_once() -> None:
+    assert await resolve("127.0.0.1", 7) == ["127.0.0.1:7"]
+    assert await resolve("::1", 7) == ["[::1]:7"]
+
+
+async def test_a_file_of_addresses_is_read_again_when_it_changes_and_at_most_once_a_second(tmp_path: Path) -> None:
     now = 0.0
     path = tmp_path / "targets"
     targets = Targets(f"file:{path}", clock=lambda: now)
-    assert targets.current() == ()
+    assert await targets.current() == ()
     path.write_text("a:1\n\nb:2\n")
-    assert targets.current() == ()
+    assert await targets.current() == ()
     now = 1.0
-    assert targets.current() == ("a:1", "b:2")
+    assert await targets.current() == ("a:1", "b:2")
     now = 2.0
     path.write_text("not an address, half written")
-    assert targets.current() == ("a:1", "b:2")
+    assert await targets.current() == ("a:1", "b:2")
     now = 3.0
     path.write_text("c:3\n")
     os.utime(path, ns=(1, 1))
-    assert targets.current() == ("c:3",)
+    assert await targets.current() == ("c:3",)
     now = 4.0
     path.unlink()
-    assert targets.current() == ("c:3",)
+    assert await targets.current() == ("c:3",)
 
 
 async def test_replicas_that_come_and_go_are_followed(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_a_started_publisher_has_its_claims_ready_and_stops_on_sigterm(tmp_path:
     process = start(tmp_path, SENTINEL_GITHUB_TOKEN="unused")
     assert process.stderr is not None
     assert json.loads(process.stderr.readline())["event"] == "publisher.started"
-    assert (tmp_path / "claims.sqlite").exists()
+    assert (tmp_path / "data" / "claims.sqlite").exists()
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate()
     assert process.returncode == 0

@@ -30,7 +30,7 @@ def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
 
 
 async def create_topic(state_dir: Path) -> None:
-    admin = open_admin(StreamSettings(), state_dir / "log.sqlite")
+    admin = open_admin(StreamSettings(), state_dir / "data" / "log.sqlite")
     await admin.create_topics({"push-events": 3})
     await admin.close()
 
@@ -171,10 +171,12 @@ def test_requests_sent_one_after_the_other_unanswered_are_answered_in_order(
 
 
 def test_while_the_log_is_broken_a_delivery_is_answered_503_and_forgotten(tmp_path: Path) -> None:
-    (tmp_path / "log.sqlite").write_bytes(b"no database" * 500)
+    log = tmp_path / "data" / "log.sqlite"
+    log.parent.mkdir()
+    log.write_bytes(b"no database" * 500)
     with running(tmp_path) as (_, port), httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         assert client.get("/ready").status_code == 503
         assert client.post("/webhook", content=BODY, headers=HEADERS).status_code == 503
-        (tmp_path / "log.sqlite").unlink()
+        log.unlink()
         asyncio.run(create_topic(tmp_path))
         assert client.post("/webhook", content=BODY, headers=HEADERS).json()["status"] == "accepted"

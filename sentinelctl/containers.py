@@ -1,0 +1,289 @@
+"""The desired state in containers: what the catalog says of each service, and the infrastructure around them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from sentinelctl.errors import PreflightError
+from sentinelctl.images import Built, built
+from sentinelctl.state import Container, Mount, Port, ServiceSpec, Volume
+from services.contract import Port as Number
+from services.contract import Role
+from services.settings import Settings, variable
+
+KAFKA, REDIS = "kafka", "redis"
+HOST: Final = "host.docker.internal"
+"""This machine, as containers know it."""
+_DATA: Final = "/data"
+_KAFKA_INSIDE: Final = 19092
+_UNPRIVILEGED: Final = 10001
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_PYTHON: Final = "/opt/sentinel/bin/python"
+_PROBE: Final = (_PYTHON, "-IS", "/opt/probe.py")
+_APPUSER: Final = 1000  # of the image, to whom its folders belong
+_KAFKA_WRITES: Final = ("/opt/kafka/logs", "/opt/kafka/config", "/mnt/shared/config")
+# Of one KRaft node; any 16 bytes in base64. A volume keeps the one it was formatted with.
+_CLUSTER_ID: Final = "c2VudGluZWxzZW50aW5lbA"
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    image: str
+    memory_mb: int
+
+
+_ROLES: Final = {
+    Role.INFERENCE.value: _Limits("inference", 1536),
+    Role.EXTRACTOR.value: _Limits("services", 512),
+    Role.PUBLISHER.value: _Limits("services", 384),
+    Role.WEBHOOK.value: _Limits("services", 384),
+}
+
+
+def has_own_kafka(settings: Settings) -> bool:
+    """Whether `up` runs the broker; another stream.bootstrap is somebody else's cluster."""
+    return settings.stream.kind == "kafka" and settings.stream.bootstrap == own_bootstrap(settings)
+
+
+def has_own_redis(settings: Settings) -> bool:
+    return settings.claims.kind == "redis" and settings.claims.url == own_claims_url(settings)
+
+
+def servers(settings: Settings) -> tuple[str, ...]:
+    """What `up` runs beside the services, in start order."""
+    return tuple(name for name, has in ((KAFKA, has_own_kafka), (REDIS, has_own_redis)) if has(settings))
+
+
+def own_bootstrap(settings: Settings) -> str:
+    return f"127.0.0.1:{settings.docker.kafka_port}"
+
+
+def own_claims_url(settings: Settings) -> str:
+    return f"redis://127.0.0.1:{settings.docker.redis_port}/0"
+
+
+def volumes(settings: Settings) -> tuple[Volume, ...]:
+    """One for the SQLite files where there are any, which lie in a folder of this machine, so that commands read them
+    too; one for each server."""
+    name = settings.project.name
+    found = [Volume(f"{name}-{at}", str(folder)) for folder, at in _folders(settings).items()]
+    found += [Volume(f"{name}-{KAFKA}")] if has_own_kafka(settings) else []
+    found += [Volume(f"{name}-{REDIS}")] if has_own_redis(settings) else []
+    return tuple(found)
+
+
+def contained(settings: Settings, specs: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+    """The same services for containers, behind the servers they need, in start order.
+
+    Raises PreflightError for an address that no container can reach.
+    """
+    servers = [_kafka(settings)] if has_own_kafka(settings) else []
+    servers += [_redis(settings)] if has_own_redis(settings) else []
+    return (*servers, *(_contained(settings, spec) for spec in specs if spec.name in _ROLES))
+
+
+def volume_folders(settings: Settings) -> list[Path]:
+    return list(_folders(settings))
+
+
+def own_folder(folder: Path) -> None:
+    """Makes it, for the user that containers run as; one that is there already stays as it is."""
+    if not folder.exists():
+        folder.mkdir(mode=0o700, parents=True)
+        _give(folder)
+
+
+def own_files(folder: Path) -> None:
+    """What was made in there by root belongs to the containers' user."""
+    for path in folder.glob("*.sqlite*"):
+        _give(path)
+
+
+def _give(path: Path) -> None:
+    if not os.getuid():
+        os.chown(path, *data_owner())
+
+
+def data_owner() -> tuple[int, int]:
+    """Who owns the files that containers write: who types the command, and never root."""
+    return (os.getuid(), os.getgid()) if os.getuid() else (_UNPRIVILEGED, _UNPRIVILEGED)
+
+
+def own_images(settings: Settings) -> list[Built]:
+    return [_built(settings, name) for name in sorted({limits.image for limits in _ROLES.values()})]
+
+
+def _extras(settings: Settings, name: str) -> tuple[str, ...]:
+    return ("torch",) if name == "inference" and settings.inference.engine == "torchscript" else ()
+
+
+def _built(settings: Settings, name: str) -> Built:
+    return built(name, settings.images.python, *_extras(settings, name))
+
+
+def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
+    limits = _ROLES[spec.name]
+    env, mounts = _paths(settings, dict(spec.env))
+    env |= _addresses(settings, env)
+    env |= {variable("project", "metrics_bind"): "0.0.0.0", "HOME": "/tmp"}  # noqa: S104, S108
+    for bind in (variable("webhook", "bind"), variable("inference", "bind")):
+        if bind in env:
+            env[bind] = "0.0.0.0"  # noqa: S104 - of the container; the port's own host is where this machine listens
+    ports = tuple(_inside(spec.name, port) for port in spec.ports)
+    assert spec.probe is not None
+    probed = next(port.inside for port in ports if port.name == spec.probe.port)
+    return replace(
+        spec,
+        command=(_PYTHON, "-P", "-m", f"services.{spec.name}"),
+        env=env,
+        ports=ports,
+        container=Container(
+            image=_built(settings, limits.image).reference,
+            user=":".join(map(str, data_owner())),
+            memory_mb=limits.memory_mb,
+            probe=(*_PROBE, str(probed), spec.probe.path),
+            mounts=mounts,
+            hosts=(HOST,) if HOST in env.get(variable("github", "api_url"), "") else (),
+        ),
+    )
+
+
+def _inside(service: str, port: Port) -> Port:
+    numbers = {
+        ("webhook", "http"): Number.WEBHOOK,
+        ("inference", "grpc"): Number.INFERENCE,
+        ("inference", "metrics"): Number.INFERENCE_METRICS,
+        ("extractor", "metrics"): Number.EXTRACTOR_METRICS,
+        ("publisher", "metrics"): Number.PUBLISHER_METRICS,
+    }
+    # gRPC has no authentication, so it stays on the private network.
+    return replace(port, inside=numbers[service, port.name], is_published=port.name != "grpc")
+
+
+def _paths(settings: Settings, env: dict[str, str]) -> tuple[dict[str, str], tuple[Mount, ...]]:
+    """Data lies on volumes, files of the settings are mounted where they are, and nothing else of this machine is."""
+    name = settings.project.name
+    mounts: list[Mount] = []
+    env[variable("project", "state_dir")] = "/tmp/state"  # noqa: S108 - nothing but the paths below is kept
+    for section, path in (("stream", settings.stream_path), ("claims", settings.claims_path)):
+        if (key := variable(section, "path")) not in env:
+            continue
+        folder = path.absolute().parent
+        at = _folders(settings).get(folder)
+        if at is None:  # Kafka, or Redis
+            del env[key]
+            continue
+        env[key] = f"{_DATA}/{at}/{path.name}"
+        mounts.append(Mount(f"{name}-{at}", f"{_DATA}/{at}"))
+    files = [("inference", "weights"), ("claims", "ca_file")]
+    files += [("stream", key) for key in ("tls_ca_path", "tls_cert_path", "tls_key_path")]
+    for section, key in files:
+        if file := env.get(variable(section, key)):
+            if not Path(file).exists():
+                raise PreflightError(f"{section}.{key} is {file}, which is not there", remedy="correct it")
+            mounts.append(Mount(file, file, is_read_only=True))
+    return env, tuple(dict.fromkeys(mounts))
+
+
+def _folders(settings: Settings) -> dict[Path, str]:
+    """Of the SQLite files, each with the name of its volume."""
+    found: dict[Path, str] = {}
+    if settings.stream.kind != "kafka":
+        found[settings.stream_path.absolute().parent] = "log"
+    if settings.claims.kind != "redis":
+        found.setdefault(settings.claims_path.absolute().parent, "claims")
+    return found
+
+
+def _addresses(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
+    """What is an address of this machine here is another one in there."""
+    found: dict[str, str] = {}
+    if (key := variable("stream", "bootstrap")) in env:
+        found[key] = f"{KAFKA}:{_KAFKA_INSIDE}" if has_own_kafka(settings) else env[key]
+        if settings.stream.kind == "kafka":
+            hosts = [address.rpartition(":")[0] for address in found[key].split(",")]
+            _reachable("stream.bootstrap", hosts, "a broker")
+    if (key := variable("claims", "url")) in env:
+        found[key] = f"redis://{REDIS}:{Number.REDIS}/0" if has_own_redis(settings) else env[key]
+        if settings.claims.kind == "redis":
+            _reachable("claims.url", [urlsplit(found[key]).hostname or ""], "a Redis")
+    if (key := variable("github", "api_url")) in env:
+        _reachable("github.api_url", [urlsplit(env[key]).hostname or ""], "a forge")
+    if (key := variable("inference", "target")) in env and env[key].startswith("file:"):
+        found[key] = f"dns:{Role.INFERENCE.value}:{Number.INFERENCE}"
+    return found
+
+
+def _reachable(key: str, hosts: Sequence[str], what: str) -> None:
+    if own := [host for host in hosts if host.strip("[]") in _LOOPBACK]:
+        raise PreflightError(
+            f"{key} names {own[0]}, which inside of a container is the container itself",
+            remedy=f"give {what} on this machine an address that containers reach, such as {HOST}, "
+            "or use --runtime embedded",
+        )
+
+
+def _kafka(settings: Settings) -> ServiceSpec:
+    """One KRaft node. Its listener for this machine says loopback; the one for containers is on their network."""
+    outside = settings.docker.kafka_port
+    env = {
+        "CLUSTER_ID": _CLUSTER_ID,
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:29093",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_LISTENERS": f"CONTROLLER://localhost:29093,HOST://:{Number.KAFKA},PLAINTEXT://:{_KAFKA_INSIDE}",
+        "KAFKA_ADVERTISED_LISTENERS": f"HOST://127.0.0.1:{outside},PLAINTEXT://{KAFKA}:{_KAFKA_INSIDE}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,HOST:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "PLAINTEXT",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+        "KAFKA_LOG_DIRS": "/var/lib/kafka/data",
+        "KAFKA_HEAP_OPTS": "-Xms256m -Xmx512m",
+    }
+    return ServiceSpec(
+        name=KAFKA,
+        command=(),
+        env=env,
+        ports=(Port(KAFKA, variable("docker", "kafka_port"), outside, inside=Number.KAFKA),),
+        grace_s=30,
+        max_replicas=1,
+        is_gate=True,
+        container=Container(
+            image=settings.images.kafka,
+            user=f"{_APPUSER}:{_APPUSER}",
+            memory_mb=1280,
+            # The listener takes requests once the broker has started.
+            probe=("bash", "-c", f"</dev/tcp/127.0.0.1/{_KAFKA_INSIDE}"),
+            mounts=(Mount(f"{settings.project.name}-{KAFKA}", "/var/lib/kafka/data"),),
+            # Over a folder of the image a tmpfs has that folder's mode, and root for its owner unless told otherwise.
+            scratch=("/tmp:exec", *(f"{path}:uid={_APPUSER},gid={_APPUSER}" for path in _KAFKA_WRITES)),  # noqa: S108
+            pids=512,
+        ),
+    )
+
+
+def _redis(settings: Settings) -> ServiceSpec:
+    """Kept on disk at each write, and no key is ever evicted: a claim that is lost could be posted twice."""
+    command: tuple[str, ...] = ("redis-server", "--appendonly", "yes", "--appendfsync", "always", "--dir", _DATA)
+    command += ("--maxmemory-policy", "noeviction", "--save", "", "--protected-mode", "no")
+    return ServiceSpec(
+        name=REDIS,
+        command=command,
+        ports=(Port(REDIS, variable("docker", "redis_port"), settings.docker.redis_port, inside=Number.REDIS),),
+        max_replicas=1,
+        is_gate=True,
+        container=Container(
+            image=settings.images.redis,
+            user="999:999",  # redis, in the official image on Debian
+            memory_mb=256,
+            probe=("redis-cli", "ping"),
+            mounts=(Mount(f"{settings.project.name}-{REDIS}", _DATA),),
+        ),
+    )

@@ -1,0 +1,140 @@
+from pathlib import Path
+
+import pytest
+
+from sentinelctl.catalog import catalog
+from sentinelctl.containers import contained, data_owner, volumes
+from sentinelctl.errors import PreflightError
+from sentinelctl.runtime.choice import settled
+from sentinelctl.state import Container, Mount, ServiceSpec
+from services.settings import Settings, load
+
+SECRETS = {"SENTINEL_WEBHOOK_SECRET": "hook-secret", "SENTINEL_GITHUB_TOKEN": "forge-token"}
+
+
+def settings(tmp_path: Path, **environ: str) -> Settings:
+    given = {"SENTINEL_PROJECT_STATE_DIR": str(tmp_path), "SENTINEL_PROJECT_RUNTIME": "docker", **SECRETS, **environ}
+    return settled(load(None, given))[0]
+
+
+def by_name(given: Settings) -> dict[str, ServiceSpec]:
+    return {spec.name: spec for spec in contained(given, catalog(given, digest_key=b"key", scale={}))}
+
+
+def container(spec: ServiceSpec) -> Container:
+    assert spec.container is not None
+    return spec.container
+
+
+def test_servers_come_before_the_services_that_need_them(tmp_path: Path) -> None:
+    specs = by_name(settings(tmp_path))
+    assert list(specs) == ["kafka", "redis", "inference", "extractor", "publisher", "webhook"]
+    assert [name for name, spec in specs.items() if spec.is_gate] == ["kafka", "redis"]
+
+
+def test_containers_find_the_servers_by_name_on_their_own_network(tmp_path: Path) -> None:
+    env = by_name(settings(tmp_path))["extractor"].env
+    assert env["SENTINEL_STREAM_BOOTSTRAP"] == "kafka:19092"
+    assert env["SENTINEL_CLAIMS_URL"] == "redis://redis:6379/0"
+    assert env["SENTINEL_INFERENCE_TARGET"] == "dns:inference:50051"
+    assert "SENTINEL_STREAM_PATH" not in env
+
+
+def test_a_cluster_of_ones_own_is_used_and_none_is_started(tmp_path: Path) -> None:
+    given = settings(
+        tmp_path, SENTINEL_STREAM_BOOTSTRAP="broker.example:9092", SENTINEL_CLAIMS_URL="rediss://cache.example"
+    )
+    specs = by_name(given)
+    assert list(specs) == ["inference", "extractor", "publisher", "webhook"]
+    assert specs["webhook"].env["SENTINEL_STREAM_BOOTSTRAP"] == "broker.example:9092"
+    assert specs["webhook"].env["SENTINEL_CLAIMS_URL"] == "rediss://cache.example"
+    assert volumes(given) == ()
+
+
+def test_sqlite_lies_on_one_shared_volume_that_is_a_folder_of_this_machine(tmp_path: Path) -> None:
+    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite")
+    specs = by_name(given)
+    assert [(one.name, one.path) for one in volumes(given)] == [("sentinel-log", str(tmp_path / "data"))]
+    for name in ("extractor", "publisher", "webhook"):
+        assert container(specs[name]).mounts == (Mount("sentinel-log", "/data/log"),)
+        assert specs[name].env["SENTINEL_STREAM_PATH"] == "/data/log/log.sqlite"
+        assert specs[name].env["SENTINEL_CLAIMS_PATH"] == "/data/log/claims.sqlite"
+
+
+def test_sqlite_files_in_two_folders_are_two_volumes(tmp_path: Path) -> None:
+    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite", SENTINEL_STREAM_PATH="/srv/log/it.sqlite")
+    assert [(one.name, one.path) for one in volumes(given)] == [
+        ("sentinel-log", "/srv/log"), ("sentinel-claims", str(tmp_path / "data")),
+    ]  # fmt: skip
+    assert by_name(given)["extractor"].env["SENTINEL_STREAM_PATH"] == "/data/log/it.sqlite"
+
+
+def test_files_of_the_settings_are_mounted_where_they_are_and_nothing_else_is(tmp_path: Path) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_text("…")
+    given = settings(
+        tmp_path, SENTINEL_CLAIMS_URL="rediss://cache.example", SENTINEL_CLAIMS_CA_FILE=str(ca),
+        SENTINEL_STREAM_BOOTSTRAP="broker.example:1",
+    )  # fmt: skip
+    assert container(by_name(given)["publisher"]).mounts == (Mount(str(ca), str(ca), is_read_only=True),)
+    assert container(by_name(given)["inference"]).mounts == ()
+
+
+def test_a_file_of_the_settings_that_is_not_there_is_named(tmp_path: Path) -> None:
+    given = settings(tmp_path, SENTINEL_INFERENCE_WEIGHTS=str(tmp_path / "none"))
+    with pytest.raises(PreflightError, match=r"inference\.weights is .*none, which is not there"):
+        by_name(given)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "key"),
+    [
+        ("SENTINEL_GITHUB_API_URL", "http://127.0.0.1:3000", "github.api_url"),
+        ("SENTINEL_STREAM_BOOTSTRAP", "localhost:19092", "stream.bootstrap"),
+        ("SENTINEL_CLAIMS_URL", "redis://[::1]:7000", "claims.url"),
+    ],
+)
+def test_an_address_that_means_the_container_itself_is_refused(
+    tmp_path: Path, variable: str, value: str, key: str
+) -> None:
+    with pytest.raises(PreflightError, match=f"{key} names .*the container itself") as caught:
+        by_name(settings(tmp_path, **{variable: value}))
+    assert "host.docker.internal" in caught.value.remedy
+
+
+def test_a_container_listens_to_its_network_and_this_machine_on_loopback(tmp_path: Path) -> None:
+    webhook = by_name(settings(tmp_path))["webhook"]
+    assert webhook.env["SENTINEL_WEBHOOK_BIND"] == "0.0.0.0"
+    (http,) = webhook.ports
+    assert (http.host, http.number, http.inside) == ("127.0.0.1", 8000, 8000)
+
+
+def test_grpc_and_the_bus_are_not_published_to_other_hosts(tmp_path: Path) -> None:
+    specs = by_name(settings(tmp_path))
+    published = {
+        (spec.name, port.name): port.host for spec in specs.values() for port in spec.ports if port.is_published
+    }
+    assert ("inference", "grpc") not in published
+    assert set(published.values()) == {"127.0.0.1"}
+
+
+def test_no_container_runs_as_root(tmp_path: Path) -> None:
+    assert 0 not in data_owner()
+    users = [container(spec).user for spec in by_name(settings(tmp_path)).values()]
+    assert all(user and not user.startswith("0") for user in users)
+
+
+def test_no_secret_is_in_what_is_shown_or_remembered(tmp_path: Path) -> None:
+    for spec in by_name(settings(tmp_path)).values():
+        for secret in SECRETS.values():
+            assert secret not in repr(spec) + repr(spec.identity)
+
+
+def test_other_weights_or_another_engine_are_other_images(tmp_path: Path) -> None:
+    onnx, torch = (
+        container(by_name(settings(tmp_path, SENTINEL_INFERENCE_ENGINE=engine))["inference"]).image
+        for engine in ("onnx", "torchscript")
+    )
+    assert onnx != torch
+    other = container(by_name(settings(tmp_path, SENTINEL_IMAGES_PYTHON="mine:1"))["inference"]).image
+    assert other != onnx
