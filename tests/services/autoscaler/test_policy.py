@@ -306,18 +306,18 @@ def turns(counts: Sequence[int]) -> int:
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
-    rate=st.floats(0.5, 10),
-    share=st.floats(0.1, 0.65),
+    rate=st.floats(1, 10),
+    share=st.floats(0.1, 0.5),
     phase_s=st.floats(60, 900),
     start_s=st.floats(0, 8),
-    target_s=st.floats(3, 30),
+    target_s=st.floats(6, 30),
     most=st.integers(5, 12),
 )
 def test_load_times_five_and_back_turns_at_most_twice_and_ends_where_it_began(
     seed: int, rate: float, share: float, phase_s: float, start_s: float, target_s: float, most: int
 ) -> None:
     """One replica takes 1x with room to spare; 5x lasts for less or more than the window. The target is what one works
-    off in some seconds: a smaller one would be crossed by chance."""
+    off in more than the 5 s between two looks: a smaller one is crossed by chance."""
     target = max(5, target_s * rate)
     rule = Rule(least=1, most=most, target=target, cooldown_s=10, stabilise_s=120, stall_s=60)
     base = share * rate
@@ -332,7 +332,7 @@ def test_load_times_five_and_back_turns_at_most_twice_and_ends_where_it_began(
 
 
 @settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 2**32), rate=st.floats(0.5, 10), share=st.floats(1.2, 3.5), target_s=st.floats(3, 30))
+@given(seed=st.integers(0, 2**32), rate=st.floats(1, 10), share=st.floats(1.2, 3.5), target_s=st.floats(6, 30))
 def test_a_steady_load_is_not_shrunk_and_grown_again_and_again(
     seed: int, rate: float, share: float, target_s: float
 ) -> None:
