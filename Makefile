@@ -1,6 +1,7 @@
-# make demo   the whole pipeline on this machine, against a local GitHub that serves this checkout
-# make test   every test that runs without a Docker engine
-# make check  format, lint, types, import contracts, generated code
+# make demo       the whole pipeline on this machine, against a local GitHub that serves this checkout
+# make test       every test; those that need a Docker engine are skipped where none answers
+# make test-full  the same with every round of the faults, and on Kafka too where SENTINEL_TEST_KAFKA=HOST:PORT is
+# make check      format, lint, types, import contracts, generated code
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,10 +11,10 @@ RUNTIME ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format proto clean
+.PHONY: help demo test test-full check format proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | sed -n '1,3p'
+	@sed -n 's/^# //p' Makefile | sed -n '1,4p'
 
 $(VENV)/.base: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,6 +32,11 @@ demo: $(VENV)/.base
 	$(BIN)/sentinelctl demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(DEMO_ARGS)
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-full: export SENTINEL_TEST_FULL = 1
+test-full: export SENTINEL_TEST_REPORT ?= build/faults.json
+test-full: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 check: $(VENV)/.dev

@@ -13,9 +13,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from sentinelctl import prometheus
-from sentinelctl.errors import PreflightError
+from sentinelctl import containers, prometheus
+from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project, check_claims, check_secrets
+from sentinelctl.runtime.engine import address_of, connect, explained
 from sentinelctl.runtime.process import port_fault
 from services.contract import Topic
 
@@ -47,7 +48,10 @@ def run_checks(project: Project, *, is_online: bool) -> Iterator[Check]:
     here = (_python, _platform, _libraries, _weights, _git, _state_dir, _disk, _ports, _claims, _metrics)
     for check in (*here, _secret, _access):
         yield check(project)
-    if project.settings.stream.kind == "kafka":
+    if project.is_docker:
+        yield _engine(project)
+    has_own_kafka = project.is_docker and containers.has_own_kafka(project.settings)
+    if project.settings.stream.kind == "kafka" and not has_own_kafka:
         yield asyncio.run(_kafka(project))
     if is_online:
         yield _github(project)
@@ -117,15 +121,42 @@ def _disk(project: Project) -> Check:
     return Check("disk", Verdict.OK, seen)
 
 
+def _engine(project: Project) -> Check:
+    address = address_of(project.settings.docker.host)
+    try:
+        client = connect(address)
+        with explained("looking at the engine"):
+            about = client.info()
+            there = {tag for image in client.images() for tag in image["RepoTags"] or ()}
+        client.close()
+    except SentinelError as exc:
+        return Check("engine", Verdict.FAILED, exc.message, exc.remedy)
+    images = {spec.container.image for spec in project.desired() if spec.container and spec.replicas}
+    lacking = sorted(images - there)
+    seen = f"Docker {about['ServerVersion']} at {address}, {about['MemTotal'] / _GIB:.1f} GiB of memory"
+    return Check("engine", Verdict.OK, seen + (f"; `up` builds or pulls {', '.join(lacking)}" if lacking else ""))
+
+
 def _ports(project: Project) -> Check:
     if project.state_dir.fault():
         return Check("ports", Verdict.WARNING, "not looked at: what runs stands in the state folder")
+    try:
+        return _ports_of(project)
+    except SentinelError as exc:
+        return Check("ports", Verdict.FAILED, exc.message, exc.remedy)
+
+
+def _ports_of(project: Project) -> Check:
     own = {number for replica in project.runtime.observe().replicas for number in replica.ports.values()}
     faults = [
         f"{port.number} for {spec.name} is {fault}"
         for spec in project.desired()
         for port in spec.ports
-        if spec.replicas and port.number and port.number not in own and (fault := port_fault(port.host, port.number))
+        if spec.replicas
+        and port.number
+        and port.is_published
+        and port.number not in own
+        and (fault := port_fault(port.host, port.number))
     ]
     if faults:
         return Check("ports", Verdict.FAILED, "; ".join(faults), "end that process, or set another port; 0 takes any")
@@ -133,6 +164,8 @@ def _ports(project: Project) -> Check:
 
 
 def _claims(project: Project) -> Check:
+    if project.is_docker and containers.has_own_redis(project.settings):
+        return Check("claims", Verdict.OK, f"Redis at {containers.own_claims_url(project.settings)}, started by `up`")
     try:
         return Check("claims", Verdict.OK, check_claims(project.settings))
     except PreflightError as exc:
@@ -143,6 +176,8 @@ def _metrics(project: Project) -> Check:
     if fault := prometheus.fault(project.settings):
         what, _, remedy = fault.partition("; ")
         return Check("metrics", Verdict.WARNING, what, remedy)
+    if project.is_docker and project.settings.prometheus.enabled:
+        return Check("metrics", Verdict.OK, f"by {project.settings.images.prometheus}")
     is_wanted = prometheus.is_wanted(project.settings)
     return Check("metrics", Verdict.OK, f"by {shutil.which(prometheus.NAME)}" if is_wanted else "switched off")
 

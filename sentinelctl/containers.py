@@ -1,5 +1,6 @@
 """The desired state in containers: what the catalog says of each service, and the infrastructure around them."""
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from sentinelctl import prometheus
 from sentinelctl.errors import PreflightError
 from sentinelctl.images import Built, built
 from sentinelctl.state import Container, Mount, Port, ServiceSpec, Volume
@@ -23,6 +25,8 @@ _UNPRIVILEGED: Final = 10001
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _PYTHON: Final = "/opt/sentinel/bin/python"
 _PROBE: Final = (_PYTHON, "-IS", "/opt/probe.py")
+_PROMETHEUS_INSIDE: Final = 9090
+_TSDB: Final = "/prometheus"
 _APPUSER: Final = 1000  # of the image, to whom its folders belong
 _KAFKA_WRITES: Final = ("/opt/kafka/logs", "/opt/kafka/config", "/mnt/shared/config")
 # Of one KRaft node; any 16 bytes in base64. A volume keeps the one it was formatted with.
@@ -72,6 +76,7 @@ def volumes(settings: Settings) -> tuple[Volume, ...]:
     found = [Volume(f"{name}-{at}", str(folder)) for folder, at in _folders(settings).items()]
     found += [Volume(f"{name}-{KAFKA}")] if has_own_kafka(settings) else []
     found += [Volume(f"{name}-{REDIS}")] if has_own_redis(settings) else []
+    found += [Volume(f"{name}-{prometheus.NAME}")] if settings.prometheus.enabled else []
     return tuple(found)
 
 
@@ -82,7 +87,8 @@ def contained(settings: Settings, specs: Sequence[ServiceSpec]) -> tuple[Service
     """
     servers = [_kafka(settings)] if has_own_kafka(settings) else []
     servers += [_redis(settings)] if has_own_redis(settings) else []
-    return (*servers, *(_contained(settings, spec) for spec in specs if spec.name in _ROLES))
+    roles = (_contained(settings, spec) for spec in specs if spec.name != prometheus.NAME)
+    return (*servers, *roles, _prometheus(settings))
 
 
 def volume_folders(settings: Settings) -> list[Path]:
@@ -285,5 +291,36 @@ def _redis(settings: Settings) -> ServiceSpec:
             memory_mb=256,
             probe=("redis-cli", "ping"),
             mounts=(Mount(f"{settings.project.name}-{REDIS}", _DATA),),
+        ),
+    )
+
+
+def _prometheus(settings: Settings) -> ServiceSpec:
+    """With the files of compose/, which find the replicas by name. Its data is bounded."""
+    own, folder = settings.prometheus, prometheus.folder()
+    files = [folder / name for name in ("prometheus.yml", *prometheus.RULES)]
+    content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return ServiceSpec(
+        name=prometheus.NAME,
+        command=(
+            "--config.file=/etc/prometheus/prometheus.yml",
+            f"--storage.tsdb.path={_TSDB}",
+            f"--storage.tsdb.retention.time={own.retention_days * 24:.0f}h",
+            f"--storage.tsdb.retention.size={own.retention_mb}MB",
+            "--log.level=warn",
+        ),
+        env={"SENTINEL_CONFIG_DIGEST": content},
+        ports=(Port("http", variable("prometheus", "port"), own.port, inside=_PROMETHEUS_INSIDE),),
+        replicas=1 if own.enabled else 0,
+        max_replicas=1,
+        container=Container(
+            image=settings.images.prometheus,
+            user="65534:65534",  # nobody, to whom the image's folder belongs
+            memory_mb=512,
+            probe=("promtool", "query", "instant", f"http://127.0.0.1:{_PROMETHEUS_INSIDE}", "1"),
+            mounts=(
+                *(Mount(str(file), f"/etc/prometheus/{file.name}", is_read_only=True) for file in files),
+                Mount(f"{settings.project.name}-{prometheus.NAME}", _TSDB),
+            ),
         ),
     )

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 NAME: Final = "prometheus"
+RULES: Final = ("rules.yml", "alerts.yml")
 _ASK_S: Final = 2.0
-_RULES: Final = ("rules.yml", "alerts.yml")
 _BY_NAME: Final = re.compile(r"^    dns_sd_configs:\n(?:      .*\n)+", re.MULTILINE)
 
 
@@ -36,7 +36,7 @@ def is_wanted(settings: "Settings") -> bool:
 
 def fault(settings: "Settings") -> str:
     """Why nobody records the metrics, where nobody said that nobody should; empty when somebody does."""
-    if not settings.prometheus.enabled or is_wanted(settings):
+    if settings.project.runtime == "docker" or not settings.prometheus.enabled or is_wanted(settings):
         return ""
     return (
         "metrics are not recorded: no prometheus on PATH; install it (apt-get install prometheus, brew install "
@@ -109,7 +109,7 @@ def rendered(text: str, targets: Path) -> str:
 def command(binary: str, state: StateDir, environ: Mapping[str, str]) -> list[str]:
     """Writes what Prometheus reads, and returns how it is started: on loopback, its data bounded."""
     state.prometheus.mkdir(exist_ok=True)
-    for name in _RULES:
+    for name in RULES:
         replace_text(state.prometheus / name, (folder() / name).read_text(encoding="utf-8"))
     config = state.prometheus / "prometheus.yml"
     replace_text(config, rendered((folder() / "prometheus.yml").read_text(encoding="utf-8"), state.targets))

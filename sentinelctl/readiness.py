@@ -23,7 +23,8 @@ def probe_fault(runtime: Runtime, replica: Replica) -> str:
         return f"stopped: {replica.last_exit}"
     fault = f"crashed: {replica.last_exit}" if replica.status is Status.BACKING_OFF else runtime.answer_fault(replica)
     if fault and replica.failures >= CRASH_LOOP:
-        return f"crash-loop: {replica.last_exit}, {replica.failures} times in a row"
+        how = replica.last_exit or "it ended soon after its start"
+        return f"crash-loop: {how}, {replica.failures} times in a row"
     return fault
 
 

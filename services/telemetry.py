@@ -1,5 +1,6 @@
 """What operators see, declared once: metric names with their meaning, the log format, and the operations port."""
 
+import contextlib
 import json
 import logging
 import sys
@@ -102,6 +103,22 @@ class Metrics:
         )
 
 
+class _Lines:
+    """Lines to stderr. While the disk behind it is full they are lost, and nothing else is: no delivery is refused and
+    no replica ends because what happened cannot be told."""
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+
+
+_LINES: Final[Any] = _Lines()
+
+
 def configure_logging(service: str, *, level: int = logging.INFO) -> None:
     """JSON lines on stderr: event, level, ts (Unix seconds), service and the fields given.
 
@@ -113,13 +130,13 @@ def configure_logging(service: str, *, level: int = logging.INFO) -> None:
         structlog.processors.TimeStamper(fmt=None, key="ts"),
         structlog.processors.format_exc_info,
     ]
-    library = logging.StreamHandler(sys.stderr)
+    library = logging.StreamHandler(_LINES)
     library.setFormatter(structlog.stdlib.ProcessorFormatter(_render, foreign_pre_chain=fields))
     logging.basicConfig(handlers=[library], level=logging.WARNING)
     structlog.configure(
         processors=[*fields, _render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=_LINES),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(service=service)
@@ -149,7 +166,7 @@ def log_each(event: str, lines: Iterable[Mapping[str, Any]]) -> None:
     shared: Any = {"event": event}
     for processor in processors:
         shared = processor(None, "info", shared)
-    structlog.WriteLogger(sys.stderr).msg("\n".join(render(None, "info", {**line, **shared}) for line in lines))
+    structlog.WriteLogger(_LINES).msg("\n".join(render(None, "info", {**line, **shared}) for line in lines))
 
 
 class OpsServer:

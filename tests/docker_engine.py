@@ -21,6 +21,7 @@ from sentinelctl.state import Container, Mount, Plan, Port, Probe, Replica, Serv
 ADDRESS = address_of("")
 PYTHON_IMAGE = os.environ.get("SENTINEL_TEST_PYTHON_IMAGE", "sentinel-test-python")
 REDIS_IMAGE = os.environ.get("SENTINEL_TEST_REDIS_IMAGE", "sentinel-test-redis")
+PROMETHEUS_IMAGE = os.environ.get("SENTINEL_TEST_PROMETHEUS_IMAGE", "sentinel-test-prometheus")
 KAFKA_IMAGE = os.environ.get("SENTINEL_TEST_KAFKA_IMAGE", "")
 
 _PROBE = (Path(__file__).parent.parent / "compose" / "images" / "probe.py").read_text(encoding="utf-8")

@@ -109,7 +109,8 @@ def no_image(doing: str, said: str) -> PreflightError:
     return PreflightError(
         f"{doing}: {said.strip()}",
         remedy="with no hub in reach, bring the image (`docker load`, your own registry) and name it by its key in "
-        '[images]; without Kafka, stream.kind = "sqlite" needs our own images alone',
+        '[images]; prometheus.enabled = false does without Prometheus, and stream.kind = "sqlite" without Kafka: then '
+        "our own images are all",
     )
 
 

@@ -86,6 +86,7 @@ class Supervisor:
         self._lonely_since = time.monotonic()
         self._base_env = {name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")}
         self._socket = ""
+        self._is_saved = True
 
     async def run(self, is_up: int) -> None:
         """Until nothing is left to watch, or SIGTERM. Writes a byte to the descriptor `is_up` once it listens."""
@@ -95,7 +96,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop.set)
         with self._socket_path() as self._socket:
             server = await asyncio.start_unix_server(self._serve, self._socket, limit=_MAX_REQUEST_BYTES)
-            self._save()
+            self._write()
             os.write(is_up, b"1")
             os.close(is_up)
             async with server:
@@ -271,6 +272,8 @@ class Supervisor:
                 case Status.BACKING_OFF if now >= child.retry_at:
                     self._spawn(child)
                     self._save()
+        if not self._is_saved:
+            self._save()
         if not self._children and now - self._lonely_since > _LONELY_S:
             self._stop.set()
 
@@ -333,6 +336,14 @@ class Supervisor:
     # What others read
 
     def _save(self) -> None:
+        """On a full disk others read what was, until there is room again: what runs here must not end by that."""
+        try:
+            self._write()
+            self._is_saved = True
+        except OSError:
+            self._is_saved = False
+
+    def _write(self) -> None:
         replicas = [child.replica for child in self._children.values()]
         published: dict[str, list[str]] = {}
         for replica in replicas:
@@ -351,7 +362,7 @@ class Supervisor:
     def _note(self, name: str, level: str, event: str, **fields: Any) -> None:
         """A line among the replica's own, in their form: what happened to it belongs to its story."""
         line = {"event": event, **fields, "level": level, "ts": time.time(), "service": "supervisor"}
-        with self._dir.log_of(name).open("a", encoding="utf-8") as log:
+        with contextlib.suppress(OSError), self._dir.log_of(name).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
 
 

@@ -29,7 +29,17 @@ from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.runtime.docker import DockerRuntime
-from tests.docker_engine import ADDRESS, KAFKA_IMAGE, PYTHON_IMAGE, REDIS_IMAGE, labelled, missing, needs_engine, sweep
+from tests.docker_engine import (
+    ADDRESS,
+    KAFKA_IMAGE,
+    PROMETHEUS_IMAGE,
+    PYTHON_IMAGE,
+    REDIS_IMAGE,
+    labelled,
+    missing,
+    needs_engine,
+    sweep,
+)
 
 from .conftest import git
 from .test_lifecycle import SECRET, TOKEN, Sender, eventually, shown_by
@@ -79,6 +89,9 @@ class Site:
             "SENTINEL_STREAM_LEASE_S": "3",
             "SENTINEL_IMAGES_PYTHON": PYTHON_IMAGE,
             "SENTINEL_IMAGES_REDIS": REDIS_IMAGE,
+            "SENTINEL_IMAGES_PROMETHEUS": PROMETHEUS_IMAGE,
+            "SENTINEL_PROMETHEUS_ENABLED": "false",
+            "SENTINEL_PROMETHEUS_PORT": "0",
             "SENTINEL_IMAGES_KAFKA": KAFKA_IMAGE or "127.0.0.1:1/no/kafka:1",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",
@@ -413,6 +426,22 @@ def test_claims_live_in_a_redis_container_that_outlives_down(
         assert_each_has_one_review(again, hub)
         eventually(lambda: all(one["records"] == 0 for one in site.done("status").document["lag"]))
         assert account(again.sent, shown_by(hub)).duplicates == 0
+
+
+@pytest.mark.skipif(bool(missing(PROMETHEUS_IMAGE)), reason=missing(PROMETHEUS_IMAGE))
+def test_prometheus_scrapes_every_replica_by_name(site: Site) -> None:
+    own = {"SENTINEL_PROMETHEUS_ENABLED": "true"}
+    assert site.done("up", **own).operations == [f"create volume {site.name}-prometheus", "start prometheus-1"]
+    assert site.done("up", **own).operations == []
+    port = site.rows()["prometheus-1"]["ports"]["http"]
+
+    def up() -> dict[str, str]:
+        url = f"http://127.0.0.1:{port}/api/v1/query"
+        found = httpx2.get(url, params={"query": "up"}, trust_env=False).json()["data"]["result"]
+        return {one["metric"].get("service", ""): one["value"][1] for one in found}
+
+    eventually(lambda: up() == dict.fromkeys(["inference", "extractor", "publisher", "webhook"], "1"))
+    assert site.done("up").operations == ["stop prometheus-1"]
 
 
 class TestKafka:

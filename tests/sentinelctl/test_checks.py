@@ -13,6 +13,7 @@ from sentinelctl.runtime.process import free_ports
 from services.contract import Topic
 from services.settings import load
 from tests.contracts.mock_broker import API_VERSION, MockBroker
+from tests.docker_engine import ADDRESS, needs_engine
 from tests.redis_process import running_redis
 
 PORTS = (
@@ -180,3 +181,22 @@ def test_a_kafka_that_answers_says_how_many_of_our_topics_it_has(tmp_path: Path)
             SENTINEL_STREAM_API_VERSION=API_VERSION,
         )
     assert found["kafka"].seen == f"{broker.bootstrap} answers; 1 of {len(Topic)} topics"
+
+
+def test_an_engine_that_does_not_answer_fails_with_what_to_do(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path}/none.sock"
+    found = checks(tmp_path, SENTINEL_PROJECT_RUNTIME="docker", SENTINEL_DOCKER_HOST=address)
+    assert failed(found) == ["ports", "engine"]
+    assert "no Docker engine answers" in found["engine"].seen
+    assert "--runtime embedded" in found["engine"].remedy
+
+
+class TestARealEngine:
+    pytestmark = needs_engine()
+
+    def test_it_is_described_with_the_images_it_lacks(self, tmp_path: Path) -> None:
+        absent = {"SENTINEL_IMAGES_PROMETHEUS": "127.0.0.1:1/none:1"}
+        found = checks(tmp_path, SENTINEL_PROJECT_RUNTIME="docker", SENTINEL_DOCKER_HOST=ADDRESS, **absent)
+        assert failed(found) == []
+        assert found["engine"].seen.startswith("Docker ")
+        assert "`up` builds or pulls 127.0.0.1:1/none:1" in found["engine"].seen

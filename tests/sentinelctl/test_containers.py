@@ -28,7 +28,7 @@ def container(spec: ServiceSpec) -> Container:
 
 def test_servers_come_before_the_services_that_need_them(tmp_path: Path) -> None:
     specs = by_name(settings(tmp_path))
-    assert list(specs) == ["kafka", "redis", "inference", "extractor", "publisher", "webhook"]
+    assert list(specs) == ["kafka", "redis", "inference", "extractor", "publisher", "webhook", "prometheus"]
     assert [name for name, spec in specs.items() if spec.is_gate] == ["kafka", "redis"]
 
 
@@ -45,14 +45,14 @@ def test_a_cluster_of_ones_own_is_used_and_none_is_started(tmp_path: Path) -> No
         tmp_path, SENTINEL_STREAM_BOOTSTRAP="broker.example:9092", SENTINEL_CLAIMS_URL="rediss://cache.example"
     )
     specs = by_name(given)
-    assert list(specs) == ["inference", "extractor", "publisher", "webhook"]
+    assert list(specs) == ["inference", "extractor", "publisher", "webhook", "prometheus"]
     assert specs["webhook"].env["SENTINEL_STREAM_BOOTSTRAP"] == "broker.example:9092"
     assert specs["webhook"].env["SENTINEL_CLAIMS_URL"] == "rediss://cache.example"
-    assert volumes(given) == ()
+    assert [one.name for one in volumes(given)] == ["sentinel-prometheus"]
 
 
 def test_sqlite_lies_on_one_shared_volume_that_is_a_folder_of_this_machine(tmp_path: Path) -> None:
-    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite")
+    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite", SENTINEL_PROMETHEUS_ENABLED="false")
     specs = by_name(given)
     assert [(one.name, one.path) for one in volumes(given)] == [("sentinel-log", str(tmp_path / "data"))]
     for name in ("extractor", "publisher", "webhook"):
@@ -62,7 +62,12 @@ def test_sqlite_lies_on_one_shared_volume_that_is_a_folder_of_this_machine(tmp_p
 
 
 def test_sqlite_files_in_two_folders_are_two_volumes(tmp_path: Path) -> None:
-    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite", SENTINEL_STREAM_PATH="/srv/log/it.sqlite")
+    given = settings(
+        tmp_path,
+        SENTINEL_STREAM_KIND="sqlite",
+        SENTINEL_STREAM_PATH="/srv/log/it.sqlite",
+        SENTINEL_PROMETHEUS_ENABLED="false",
+    )
     assert [(one.name, one.path) for one in volumes(given)] == [
         ("sentinel-log", "/srv/log"), ("sentinel-claims", str(tmp_path / "data")),
     ]  # fmt: skip

@@ -50,3 +50,9 @@ def test_many_lines_are_like_single_ones_and_one_write() -> None:
     first, *many = written(f'{spy}\nlog_each("one", ({{"number": number}} for number in range(3)))')
     assert first == b"3 lines"
     assert [{**json.loads(line), "ts": 0} for line in many] == [{**json.loads(line), "ts": 0} for line in single]
+
+
+def test_a_line_that_cannot_be_written_is_lost_and_nothing_else() -> None:
+    lost = 'log.info("lost"); log_each("lost", [{}]); import logging; logging.getLogger("library").warning("lost")'
+    full = f"sys.stderr = open('/dev/full', 'w', buffering=1); {lost}"
+    assert written(f"kept = sys.stderr\n{full}\nsys.stderr = kept\nlog.info('back')")[-1].startswith(b'{"event":"back"')
