@@ -200,7 +200,7 @@ def up_in_a_terminal(site: Site) -> Closed:
         lines: list[str] = []
         for line in terminal.stdout:
             lines.append(line.decode())
-            if lines[-1].startswith(("started  webhook", "error")):
+            if any(word in lines[-1] for word in ("started  webhook", "error")):  # behind what clears a line
                 break
         text = "".join(lines)
         shell = int(re.findall(r"shell=(\d+)", text)[-1])
@@ -352,7 +352,7 @@ def test_down_leaves_no_process_and_keeps_the_data(tmp_path: Path, hub: FakeHub)
         assert site.done("down").operations == ["stop webhook-1", "stop publisher-1"]
         assert site.alive() == set()
         assert site.done("status").document["services"] == []
-        assert (tmp_path / "state/log.sqlite").exists()
+        assert (tmp_path / "state/data/log.sqlite").exists()
         assert site.run("down", "--volumes").code == 2, "nobody can be asked"
         assert site.done("down", "--volumes", "--yes").operations == []
         assert [path.name for path in (tmp_path / "state").iterdir()] == ["lock"]
