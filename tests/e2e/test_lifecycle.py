@@ -200,7 +200,7 @@ def up_in_a_terminal(site: Site) -> Closed:
         lines: list[str] = []
         for line in terminal.stdout:
             lines.append(line.decode())
-            if lines[-1].startswith(("started  webhook", "error")):
+            if any(word in lines[-1] for word in ("started  webhook", "error")):  # behind what clears a line
                 break
         text = "".join(lines)
         shell = int(re.findall(r"shell=(\d+)", text)[-1])
