@@ -69,15 +69,19 @@ def bars(console: Console) -> Iterator[Callable[[str, int, int], None]]:
         return
     from rich.progress import Progress
 
-    with Progress(console=console.err, transient=True) as progress:
-        tasks: dict[str, Any] = {}
+    progress = Progress(console=console.err, transient=True)
+    tasks: dict[str, Any] = {}
 
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=of)
-            progress.update(tasks[what], completed=done, total=of)
+    def show(what: str, done: int, of: int) -> None:
+        if what not in tasks:
+            progress.start()  # only now: it takes the terminal over, and most plans have nothing to show
+            tasks[what] = progress.add_task(what, total=of)
+        progress.update(tasks[what], completed=done, total=of)
 
+    try:
         yield show
+    finally:
+        progress.stop()
 
 
 def document(project: "Project", plan: Plan, *, is_dry_run: bool) -> dict[str, Any]:
