@@ -58,14 +58,14 @@ async def said(port: int, request: bytes) -> bytes:
 
 
 async def create_topic(folder: Path) -> None:
-    admin = open_admin(STREAM, folder / "log.sqlite")
+    admin = open_admin(STREAM, folder / "data" / "log.sqlite")
     await admin.create_topics({Topic.PUSH_EVENTS: STREAM.partitions})
     await admin.close()
 
 
 async def logged(folder: Path) -> Counter[str]:
     """How often each delivery id stands in the log."""
-    admin = open_admin(STREAM, folder / "log.sqlite")
+    admin = open_admin(STREAM, folder / "data" / "log.sqlite")
     found: Counter[str] = Counter()
     for partition in range(STREAM.partitions):
         for record in await admin.read(TopicPartition(Topic.PUSH_EVENTS, partition), 0, 1_000_000):
