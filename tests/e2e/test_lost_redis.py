@@ -88,7 +88,7 @@ async def test_each_push_has_one_comment_whatever_becomes_of_redis_and_of_the_pu
     repository = Repository(id=served.id, full_name=served.full_name, default_branch="main")
     pairs = list(pairwise(shas))
 
-    settings, stream = StreamSettings(), tmp_path / "log.sqlite"
+    settings, stream = StreamSettings(), tmp_path / "data" / "log.sqlite"
     admin, producer = open_admin(settings, stream), open_producer(settings, stream)
     await admin.create_topics(dict.fromkeys(Topic, 2))
 
