@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import SecretStr
 
@@ -46,7 +46,11 @@ _ROLES = {
     Role.WEBHOOK: _Role(
         ("project", "stream", "claims", "tracing", "webhook"), {"http": "port"}, "http", max_replicas=1
     ),
+    Role.AUTOSCALER: _Role(("project", "stream", "autoscaler"), {"metrics": "metrics_port"}, "metrics", max_replicas=1),
 }
+
+SCALED: Final = (Role.EXTRACTOR, Role.INFERENCE, Role.PUBLISHER)
+"""By the autoscaler."""
 
 SERVICES: tuple[str, ...] = (*(role.value for role in _ROLES), prometheus.NAME)
 """In start order."""
@@ -56,6 +60,12 @@ def catalog(settings: Settings, *, digest_key: bytes, scale: Mapping[str, int]) 
     """Every service, in start order. `scale`: replicas that an operator asked for over the settings'."""
     roles = (_spec(role, settings, digest_key, scale.get(role.value)) for role in _ROLES)
     return (*roles, prometheus.spec(settings, scale.get(prometheus.NAME)))
+
+
+def configured(settings: Settings) -> dict[str, int]:
+    """How many replicas of each service the settings ask for."""
+    found = {name: int(getattr(getattr(settings, name), "replicas", 1)) for name in SERVICES}
+    return found | {Role.AUTOSCALER.value: int(settings.autoscaler.enabled)}
 
 
 def endpoints_path(state_dir: Path, service: str) -> Path:
@@ -81,6 +91,9 @@ def _spec(role: Role, settings: Settings, digest_key: bytes, replicas: int | Non
     env |= _resolved(settings, about.sections)
     if role is Role.EXTRACTOR:
         env[variable("inference", "target")] = _inference_target(settings)
+    least = configured(settings)
+    if role is Role.AUTOSCALER:
+        env |= {variable(scaled, "replicas"): str(least[scaled]) for scaled in SCALED}
     return ServiceSpec(
         name=role.value,
         # -P: what lies in the folder it runs in is not imported
@@ -94,7 +107,8 @@ def _spec(role: Role, settings: Settings, digest_key: bytes, replicas: int | Non
         ),
         probe=Probe(about.probe),
         publishes=about.publishes,
-        replicas=replicas if replicas is not None else getattr(own, "replicas", 1),
+        replicas=replicas if replicas is not None else least[role.value],
+        configured=least[role.value],
         max_replicas=about.max_replicas,
         version=__version__,
     )

@@ -87,7 +87,7 @@ def contained(settings: Settings, specs: Sequence[ServiceSpec]) -> tuple[Service
     """
     servers = [_kafka(settings)] if has_own_kafka(settings) else []
     servers += [_redis(settings)] if has_own_redis(settings) else []
-    roles = (_contained(settings, spec) for spec in specs if spec.name != prometheus.NAME)
+    roles = (_contained(settings, spec) for spec in specs if spec.name in _ROLES)
     return (*servers, *roles, _prometheus(settings))
 
 

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sentinelctl import containers
-from sentinelctl.catalog import SERVICES, catalog
+from sentinelctl.catalog import SCALED, SERVICES, catalog, configured
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
 from sentinelctl.plan import plan, plan_down, plan_restart
 from sentinelctl.readiness import wait_ready
 from sentinelctl.runtime.base import Applied, Progress, Runtime, unseen
 from sentinelctl.runtime.embedded import EmbeddedRuntime
 from sentinelctl.runtime.engine import address_of
-from sentinelctl.runtime.statefile import StateDir, read_json, write_json
+from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, ServiceSpec
 from services.contract import Role, Topic
+from services.counts import read_counts, write_counts
 
 if TYPE_CHECKING:
     from services.settings import Settings
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 READY_S: Final = 60.0
 _ONCE: Final = {
     "webhook": "has one address that GitHub knows",
+    "autoscaler": "would undo what another one does",
     "prometheus": "keeps its data in one folder",
 }
 
@@ -71,6 +73,11 @@ class Project:
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
         """Raises PreflightError when a secret is missing, a port is taken or the claims are out of reach."""
+        if self.is_docker and self.settings.autoscaler.enabled:
+            raise PreflightError(
+                "autoscaler.enabled is set, and it starts and drains processes only, no containers",
+                remedy="take it out and use `sentinelctl scale`, or use --runtime embedded",
+            )
         desired = self.runtime.resolve(self.desired())
         wanted = [spec for spec in desired if only is None or spec.name in only]
         names = {spec.name for spec in wanted if spec.replicas}
@@ -104,10 +111,18 @@ class Project:
 
     def remember_scale(self, replicas: Mapping[str, int]) -> None:
         """Until `down`, or until the settings ask for another count than they do now."""
-        kept = read_json(self.state_dir.scale)
-        for service, count in replicas.items():
-            kept[service] = {"replicas": count, "instead_of": self._configured(service)}
-        write_json(self.state_dir.scale, kept)
+        self._keep_scale({**self.scaled_by_hand(), **replicas})
+
+    def scaled_by_hand(self) -> dict[str, int]:
+        """Counts that an operator asked for and that hold: the autoscaler leaves these services alone."""
+        return read_counts(self.state_dir.scale, configured(self.settings))
+
+    def hand_back(self, services: Collection[str]) -> None:
+        """To the autoscaler, or to the settings where there is none."""
+        self._keep_scale({name: count for name, count in self.scaled_by_hand().items() if name not in services})
+
+    def _keep_scale(self, replicas: Mapping[str, int]) -> None:
+        write_counts(self.state_dir.scale, replicas, configured(self.settings))
 
     def plan_down(self, *, with_volumes: bool = False) -> Plan:
         stops = plan_down(self.services, self.runtime.observe())
@@ -168,7 +183,9 @@ class Project:
             self.forget_scale()
 
     def forget_scale(self) -> None:
+        """The operator's counts, and the autoscaler's."""
         self.state_dir.scale.unlink(missing_ok=True)
+        self.state_dir.autoscale.unlink(missing_ok=True)
 
     def data_files(self) -> list[Path]:
         """All that `down --volumes` deletes: what Sentinel itself wrote, by name."""
@@ -178,7 +195,7 @@ class Project:
             found += sorted(folder.iterdir()) if folder.is_dir() else []
         state = self.state_dir
         found += sorted(state.prometheus.rglob("*"))
-        found += [state.scale, state.targets, state.digest_key, state.supervisor_lock]
+        found += [state.scale, state.autoscale, state.decisions, state.targets, state.digest_key, state.supervisor_lock]
         return [path for path in found if path.is_file()]
 
     def delete_data(self) -> list[Path]:
@@ -224,17 +241,13 @@ class Project:
         finally:
             await admin.close()
 
-    def _configured(self, service: str) -> int:
-        section: object = getattr(self.settings, service)
-        return int(getattr(section, "replicas", 1))
-
     def _scale(self) -> dict[str, int]:
-        kept = read_json(self.state_dir.scale)
-        return {
-            service: entry["replicas"]
-            for service, entry in kept.items()
-            if service in SERVICES and entry["instead_of"] == self._configured(service)
-        }
+        """An operator's counts over the autoscaler's."""
+        found = {}
+        if self.settings.autoscaler.enabled:
+            kept = read_counts(self.state_dir.autoscale, configured(self.settings))
+            found = {name: count for name, count in kept.items() if name in SCALED}
+        return found | self.scaled_by_hand()
 
     def _digest_key(self) -> bytes:
         """One that nobody keeps where nothing was started yet: then there is nothing to compare with either."""

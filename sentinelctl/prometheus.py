@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 
 from sentinelctl import __version__
 from sentinelctl.errors import SentinelError
-from sentinelctl.runtime.statefile import StateDir, replace_text
+from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Port, Probe, ServiceSpec
+from services.counts import replace_text
 
 if TYPE_CHECKING:
     from services.settings import Settings

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +20,14 @@ class Port:
     """What it listens on in a container; `number` is then what this machine knows it by."""
     is_published: bool = True
     """False: in containers it is reached on their own network alone."""
+
+    @property
+    def reachable(self) -> str:
+        """Where this machine reaches what listens on `host`."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+
+    def at(self, number: int) -> str:
+        return f"[{self.reachable}]:{number}" if ":" in self.reachable else f"{self.reachable}:{number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,8 @@ class ServiceSpec:
     publishes: str = ""
     """Name of the port whose addresses, one of each replica, stand in the state folder's endpoints/<service>."""
     replicas: int = 1
+    configured: int = 1
+    """What the settings ask for, before an operator's or the autoscaler's count."""
     max_replicas: int | None = None
     grace_s: float = 15.0
     """From SIGTERM to SIGKILL."""
@@ -116,6 +126,34 @@ class ServiceSpec:
             **(self.container.identity if self.container else {}),
             **{port.variable: str(port.number) for port in self.ports},
         }
+
+    def document(self) -> dict[str, Any]:
+        """All of it, secrets included: for the supervisor's socket and nothing else."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Raises TypeError for the words of another version."""
+        probe = document["probe"]
+        lists = {"command": tuple(document["command"]), "ports": tuple(Port(**port) for port in document["ports"])}
+        return cls(**{**document, **lists, "probe": Probe(**probe) if probe else None})
+
+    def environment(self, replica: "Replica") -> dict[str, str]:
+        """Of its process."""
+        numbers = {port.variable: str(replica.ports[port.name]) for port in self.ports}
+        return {**self.env, **self.secrets, **numbers, "SENTINEL_REPLICA": replica.name}
+
+    def replica(self, index: int, ports: Mapping[str, int]) -> "Replica":
+        """One that listens on these, as other processes of this machine reach it."""
+        at = {port.name: port.at(ports[port.name]) for port in self.ports}
+        return Replica(
+            service=self.name,
+            index=index,
+            identity=self.identity,
+            ports=ports,
+            probe=f"http://{at[self.probe.port]}{self.probe.path}" if self.probe else "",
+            address=at[self.publishes] if self.publishes else "",
+        )
 
 
 class Status(StrEnum):

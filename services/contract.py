@@ -32,6 +32,7 @@ class Role(StrEnum):
     EXTRACTOR = "extractor"
     INFERENCE = "inference"
     PUBLISHER = "publisher"
+    AUTOSCALER = "autoscaler"
 
 
 class Header:
@@ -50,6 +51,7 @@ class Port:
     KAFKA: Final = 9092
     PROMETHEUS: Final = 9091
     INFERENCE: Final = 50051
+    AUTOSCALER_METRICS: Final = 9090
     PUBLISHER_METRICS: Final = 9102
     INFERENCE_METRICS: Final = 9103
     EXTRACTOR_METRICS: Final = 9104

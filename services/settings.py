@@ -31,6 +31,8 @@ from services.errors import ConfigError
 DEFAULT_CONFIG = Path("sentinel.toml")
 Severity = Literal["nit", "suggestion", "bug", "critical"]
 
+_REPLICAS = "processes started by up, and the fewest that the autoscaler leaves"
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -175,7 +177,7 @@ class WebhookSettings(Section):
 
 
 class ExtractorSettings(Section):
-    replicas: int = Field(1, ge=1, le=64, description="processes started by up")
+    replicas: int = Field(1, ge=1, le=64, description=_REPLICAS)
     metrics_port: int = Field(Port.EXTRACTOR_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
     max_in_flight: int = Field(32, ge=1, description="events worked on at once")
     max_hunk_lines: int = Field(
@@ -199,7 +201,7 @@ class ExtractorSettings(Section):
 
 
 class InferenceSettings(Section):
-    replicas: int = Field(1, ge=1, le=64, description="processes started by up")
+    replicas: int = Field(1, ge=1, le=64, description=_REPLICAS)
     bind: str = Field("127.0.0.1", description="address the gRPC server listens on")
     port: int = Field(Port.INFERENCE, ge=0, le=65535, description="gRPC port")
     metrics_port: int = Field(Port.INFERENCE_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
@@ -221,7 +223,7 @@ class InferenceSettings(Section):
 
 
 class PublisherSettings(Section):
-    replicas: int = Field(1, ge=1, le=64, description="processes started by up")
+    replicas: int = Field(1, ge=1, le=64, description=_REPLICAS)
     metrics_port: int = Field(Port.PUBLISHER_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
     max_comments: int = Field(
         3, ge=0, le=50, description="inline comments of one review; the rest is folded in its body"
@@ -246,6 +248,35 @@ class PrometheusSettings(Section):
     port: int = Field(Port.PROMETHEUS, ge=0, le=65535, description="its port, on loopback")
     retention_days: float = Field(15, ge=0.1, description="days that metrics are kept; the burn rates look back 3")
     retention_mb: int = Field(512, ge=16, description="megabytes after which the oldest metrics go sooner")
+
+
+class AutoscalerSettings(Section):
+    """The fewest replicas of a service are its own `replicas`, so that two settings cannot contradict each other."""
+
+    enabled: bool = Field(
+        False, description="let up start the autoscaler, which sets how many replicas of a service run by what waits"
+    )
+    metrics_port: int = Field(Port.AUTOSCALER_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
+    interval_s: float = Field(5, ge=0.1, le=300, description="seconds between two looks at the lag")
+    extractor_max: int = Field(4, ge=1, le=64, description="most extractors; 1 leaves them alone")
+    extractor_target: float = Field(50, ge=1, description="records of push-events that one extractor may have waiting")
+    inference_max: int = Field(2, ge=1, le=64, description="most inference servers; one uses every core by default")
+    inference_target: float = Field(10, ge=1, description="records of diff-chunks that one server may have waiting")
+    inference_queue_ms: float = Field(
+        250, gt=0, description="mean wait of a chunk for its batch above which another server is started"
+    )
+    publisher_max: int = Field(
+        1, ge=1, le=64, description="most publishers; one alone writes as fast as GitHub lets one account write"
+    )
+    publisher_target: float = Field(50, ge=1, description="records of reviews that one publisher may have waiting")
+    tolerance: float = Field(0.1, ge=0, le=1, description="part of a target by which the lag may differ from it")
+    cooldown_s: float = Field(15, ge=0, description="seconds from one change of a service to its next")
+    stabilise_s: float = Field(
+        120, gt=0, description="seconds that fewer replicas must have been enough before there are fewer"
+    )
+    stall_s: float = Field(
+        60, gt=0, description="seconds without a commit after which a partition that waits counts as stuck"
+    )
 
 
 class DockerSettings(Section):
@@ -285,6 +316,7 @@ class Settings(Section):
     publisher: PublisherSettings = Field(default_factory=PublisherSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    autoscaler: AutoscalerSettings = Field(default_factory=AutoscalerSettings)
     docker: DockerSettings = Field(default_factory=DockerSettings)
     images: ImagesSettings = Field(default_factory=ImagesSettings)
 

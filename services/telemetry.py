@@ -89,6 +89,9 @@ class Metrics:
             "sentinel_dead_letters_total", "Records set aside, by reason", ["topic", "reason"], registry=registry
         )
         self.halted = Gauge("sentinel_consumer_halted", "1 while the consumer refuses to go on", registry=registry)
+        self.autoscaler_replicas = Gauge(
+            "sentinel_autoscaler_replicas", "Replicas that the autoscaler asks for", ["service"], registry=registry
+        )
         self.github_requests = Counter(
             "sentinel_github_requests_total",
             "Requests to GitHub, by method and status class",

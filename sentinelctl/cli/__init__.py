@@ -23,6 +23,7 @@ COMMANDS = (
     ("restart", False),
     ("scale", False),
     ("build", False),
+    ("autoscaler", True),
     ("status", False),
     ("logs", False),
     ("topics", True),

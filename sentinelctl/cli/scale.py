@@ -18,6 +18,7 @@ def scale(
     It holds until `down`, or until the settings ask for another number. What goes is drained: it finishes the records
     it has and commits them.
     """
+    from sentinelctl.catalog import SCALED
     from sentinelctl.cli.progress import change, document, named_services
     from sentinelctl.errors import UsageError
 
@@ -38,5 +39,10 @@ def scale(
         ready_s=timeout,
         before=lambda: project.remember_scale(counts),
     )
+    if project.settings.autoscaler.enabled and (paused := [name for name in counts if name in SCALED]):
+        console.note(
+            f"the autoscaler leaves {' and '.join(paused)} alone from now on; "
+            f"`sentinelctl autoscaler resume {' '.join(paused)}` hands back"
+        )
     if console.is_json:
         console.document(document(project, found, is_dry_run=False))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
-from sentinelctl.runtime.process import cpu_and_memory, free_ports, is_same, port_fault
+from sentinelctl.runtime.process import cpu_and_memory, is_same, port_fault
 from sentinelctl.runtime.statefile import StateDir
-from sentinelctl.state import Kind, ObservedState, Operation, Plan, Port, Replica, ServiceSpec
+from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 
 _ANSWER_S: Final = 120.0  # a drain may take its grace
 _POLL_S: Final = 0.02
@@ -95,25 +95,8 @@ class EmbeddedRuntime:
         if operation.kind is Kind.STOP:
             return self._stop(operation)
         assert operation.spec is not None
-        spec = operation.spec
-        ports = self._ports(spec, operation.index)
-        launch = {"command": spec.command, "grace_s": spec.grace_s}
-        if operation.kind is Kind.ADOPT:
-            known = next((r for r in self.observe().replicas if r.name == operation.replica), None)
-            env = _env(spec, operation.replica, known.ports if known else ports)
-            answer = self._ask({"do": "adopt", "name": operation.replica, "env": env, **launch})
-        else:
-            by_name = {port.name: port for port in spec.ports}
-            replica = Replica(
-                service=spec.name,
-                index=operation.index,
-                identity=spec.identity,
-                ports=ports,
-                probe=f"http://{_at(by_name[spec.probe.port], ports)}{spec.probe.path}" if spec.probe else "",
-                address=_at(by_name[spec.publishes], ports) if spec.publishes else "",
-            )
-            env = _env(spec, replica.name, ports)
-            answer = self._ask({"do": "start", "replica": replica.document(), "env": env, **launch})
+        do = "adopt" if operation.kind is Kind.ADOPT else "start"
+        answer = self._ask({"do": do, "index": operation.index, "spec": operation.spec.document()})
         return Applied(answer["pid"], answer["was_killed"])
 
     def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
@@ -144,12 +127,6 @@ class EmbeddedRuntime:
 
     def close(self) -> None:
         """Nothing is held between calls."""
-
-    def _ports(self, spec: ServiceSpec, index: int) -> dict[str, int]:
-        fixed = {port.name: port.number for port in spec.ports if index == 1 and port.number}
-        taken = {number for replica in self.observe().replicas for number in replica.ports.values()}
-        loose = {port.name: _reachable(port.host) for port in spec.ports if port.name not in fixed}
-        return fixed | free_ports(loose, but=taken)
 
     def _stop(self, operation: Operation) -> Applied:
         replica = next((r for r in self.observe().replicas if r.name == operation.replica), None)
@@ -217,21 +194,6 @@ class EmbeddedRuntime:
 
     def _look_at_supervisor(self) -> str:
         return f"its last words are in {self._dir.log_of('supervisor')}; `sentinelctl up` starts another"
-
-
-def _env(spec: ServiceSpec, replica: str, ports: Mapping[str, int]) -> dict[str, str]:
-    numbers = {port.variable: str(ports[port.name]) for port in spec.ports}
-    return {**spec.env, **spec.secrets, **numbers, "SENTINEL_REPLICA": replica}
-
-
-def _reachable(host: str) -> str:
-    """Where this machine reaches what listens on `host`."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-
-
-def _at(port: Port, ports: Mapping[str, int]) -> str:
-    host = _reachable(port.host)
-    return f"[{host}]:{ports[port.name]}" if ":" in host else f"{host}:{ports[port.name]}"
 
 
 def _in_time_order(lines: Sequence[LogLine]) -> list[LogLine]:

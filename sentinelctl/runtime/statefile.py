@@ -6,13 +6,19 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Final
 
 from sentinelctl.errors import LockedError, PreflightError
 from sentinelctl.state import Replica, Status
+from services import counts
+from services.counts import replace_text
+
+_LOCK_WAIT_S: Final = 0.5  # the supervisor holds the lock for moments, when the autoscaler asks for a replica
+_LOCK_POLL_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +39,22 @@ class StateDir:
 
     @property
     def state(self) -> Path:
-        return self.path / "state.json"
+        return self.path / counts.STATE
 
     @property
     def scale(self) -> Path:
-        return self.path / "scale.json"
+        """Counts that an operator asked for."""
+        return self.path / counts.OPERATOR
+
+    @property
+    def autoscale(self) -> Path:
+        """Counts that the autoscaler asks for."""
+        return self.path / counts.AUTOSCALER
+
+    @property
+    def decisions(self) -> Path:
+        """What the autoscaler decided, and why: one JSON object a line."""
+        return self.path / counts.DECISIONS
 
     @property
     def digest_key(self) -> Path:
@@ -128,22 +145,32 @@ class StateDir:
         )
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, wait_s: float = _LOCK_WAIT_S) -> Iterator[None]:
         """For commands that change something: one at a time. Raises LockedError naming who holds it."""
         self.create()
+        deadline = time.monotonic() + wait_s
         with self.lock.open("a+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as exc:
-                file.seek(0)
-                raise LockedError(
-                    f"{file.read().strip() or 'another sentinelctl'} is changing what lies in {self.path}",
-                    remedy="wait until it is done, or end it; its lock goes with it",
-                ) from exc
+            while not _flock(file):
+                if time.monotonic() >= deadline:
+                    file.seek(0)
+                    raise LockedError(
+                        f"{file.read().strip() or 'another sentinelctl'} is changing what lies in {self.path}",
+                        remedy="wait until it is done, or end it; its lock goes with it",
+                    )
+                time.sleep(_LOCK_POLL_S)
             file.truncate(0)
             file.write(f"pid {os.getpid()} ({shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])})\n")
             file.flush()
             yield
+
+
+def _flock(file: IO[str]) -> bool:
+    """False while another process holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -157,11 +184,3 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     replace_text(path, json.dumps(document, indent=1) + "\n")
-
-
-def replace_text(path: Path, text: str, mode: int = 0o600) -> None:
-    """Readers see the old text or the new one, never a part."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as file:
-        file.write(text)
-    beside.replace(path)

@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 from urllib.parse import urlsplit
 
-from sentinelctl.runtime.process import is_same, send_signal, start_token
-from sentinelctl.runtime.statefile import Recorded, StateDir, replace_text
-from sentinelctl.state import Replica, Status
+from sentinelctl.errors import SentinelError
+from sentinelctl.runtime.process import free_ports, is_same, send_signal, start_token
+from sentinelctl.runtime.statefile import Recorded, StateDir
+from sentinelctl.state import Replica, ServiceSpec, Status
+from services.counts import read_counts, replace_text
 
 STABLE_S: Final = 30.0
 """A process that ran this long had started well: its next end is a first failure again."""
@@ -47,20 +49,12 @@ def delay_s(failures: int, jitter: float) -> float:
     return min(_MAX_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(failures - 1, 16)) * (1 - jitter / 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How a replica is started again. It holds secrets: never written down."""
-
-    command: tuple[str, ...]
-    env: dict[str, str]
-    grace_s: float
-
-
 @dataclass(slots=True)
 class Child:
     replica: Replica
-    launch: Launch | None
-    """None: adopted from an earlier supervisor, and nobody has said yet how to start it."""
+    spec: ServiceSpec | None
+    """How it is started again; it holds secrets, and is never written down. None: adopted from an earlier supervisor,
+    and nobody has said yet."""
     popen: subprocess.Popen[bytes] | None = None
     retry_at: float = 0.0
 
@@ -87,6 +81,7 @@ class Supervisor:
         self._chance = chance
         self._children: dict[str, Child] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._scaling: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._lonely_since = time.monotonic()
         self._base_env = {name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")}
@@ -107,6 +102,8 @@ class Supervisor:
             async with server:
                 while not self._stop.is_set():
                     self._look()
+                    if self._scaling is None or self._scaling.done():
+                        self._scaling = asyncio.create_task(self._scale())
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), _TICK_S)
                 async with self._one_at_a_time:
@@ -120,7 +117,7 @@ class Supervisor:
         for replica in recorded.replicas if recorded else ():
             if replica.pid is not None and is_same(replica.pid, replica.started):
                 found = replace(replica, is_supervised=False, status=Status.RUNNING)
-                self._children[replica.name] = Child(found, launch=None)
+                self._children[replica.name] = Child(found, spec=None)
 
     @contextlib.contextmanager
     def _socket_path(self) -> Iterator[str]:
@@ -157,14 +154,15 @@ class Supervisor:
     async def _handle(self, request: dict[str, Any]) -> dict[str, Any]:
         match request["do"]:
             case "start":
-                replica = Replica(**request["replica"])
-                was_killed = await self._drain(replica.name)
-                return {"pid": self._start(replica, _launch(request)), "was_killed": was_killed}
+                spec, index = ServiceSpec.of(request["spec"]), int(request["index"])
+                was_killed = await self._drain(f"{spec.name}-{index}")
+                return {"pid": self._start(spec, index), "was_killed": was_killed}
             case "adopt":
-                child = self._children.get(request["name"])
+                spec = ServiceSpec.of(request["spec"])
+                child = self._children.get(f"{spec.name}-{request['index']}")
                 if child is None:
                     return {"pid": None, "was_killed": False}
-                child.launch = _launch(request)
+                child.spec = spec
                 child.replica = replace(child.replica, is_supervised=True)
                 self._save()
                 return {"pid": child.replica.pid, "was_killed": False}
@@ -173,33 +171,93 @@ class Supervisor:
             case other:
                 raise LookupError(f"no request is named {other}")
 
-    def _start(self, replica: Replica, launch: Launch) -> int | None:
-        self._children[replica.name] = child = Child(replica, launch)
+    def _start(self, spec: ServiceSpec, index: int) -> int | None:
+        replica = spec.replica(index, self._ports(spec, index))
+        self._children[replica.name] = child = Child(replica, spec)
         self._spawn(child)
         self._save()
         return child.replica.pid
 
+    def _ports(self, spec: ServiceSpec, index: int) -> dict[str, int]:
+        fixed = {port.name: port.number for port in spec.ports if index == 1 and port.number}
+        taken = {number for child in self._children.values() for number in child.replica.ports.values()}
+        return fixed | free_ports(
+            {port.name: port.reachable for port in spec.ports if port.name not in fixed}, but=taken
+        )
+
     async def _drain(self, name: str) -> bool:
-        """SIGTERM, then SIGKILL. True when it took force. Its address is withdrawn first."""
+        """SIGTERM, then SIGKILL. True when it took force."""
         child = self._children.get(name)
         if child is None:
             return False
+        self._tell_to_end(child)
+        return await self._see_off(child)
+
+    def _tell_to_end(self, child: Child) -> None:
+        """Its address is withdrawn first."""
         child.replica = replace(child.replica, status=Status.DRAINING)
         self._save()
-        was_killed = False
-        grace_s = child.launch.grace_s if child.launch else _GRACE_S
         if child.exit_text() is None:
             child.signal(signal.SIGTERM)
-            if not await _ended(child, grace_s):
-                was_killed = True
-                self._note(name, "error", "replica.killed", grace_s=grace_s)
-                child.signal(signal.SIGKILL)
-                await _ended(child, grace_s)
+
+    async def _see_off(self, child: Child) -> bool:
+        """Until its grace is over; True when it took force."""
+        name, was_killed = child.replica.name, False
+        grace_s = child.spec.grace_s if child.spec else _GRACE_S
+        if not await _ended(child, grace_s):
+            was_killed = True
+            self._note(name, "error", "replica.killed", grace_s=grace_s)
+            child.signal(signal.SIGKILL)
+            await _ended(child, grace_s)
         self._note(name, "info", "replica.stopped", how=child.exit_text())
         del self._children[name]
         self._lonely_since = time.monotonic()
         self._save()
         return was_killed
+
+    # What the autoscaler asks for
+
+    async def _scale(self) -> None:
+        """One step towards its counts, unless a command is at work or an operator asked for a count of that service."""
+        async with self._one_at_a_time:
+            if self._step() is None:
+                return
+            try:
+                with self._dir.locked(wait_s=0):
+                    step = self._step()  # anew: a command may have ended in between
+                    ending = None if step is None else self._take(*step)
+            except (SentinelError, OSError):  # a command is at work, or the disk is full: the next look tries again
+                return
+            if ending is not None:
+                await self._see_off(ending)
+
+    def _step(self) -> tuple[ServiceSpec, int, bool] | None:
+        """A service, the number of a replica, and whether it is to start or to end: the highest ends first."""
+        specs: dict[str, ServiceSpec] = {}
+        there: dict[str, set[int]] = {}
+        for child in sorted(self._children.values(), key=lambda one: -one.replica.index):
+            there.setdefault(child.replica.service, set()).add(child.replica.index)
+            if child.spec is not None:
+                specs[child.replica.service] = child.spec
+        configured = {name: spec.configured for name, spec in specs.items()}
+        wanted = read_counts(self._dir.autoscale, configured)
+        for name in wanted.keys() - read_counts(self._dir.scale, configured).keys():
+            indexes, count = there[name], max(1, wanted[name])
+            missing = set(range(1, count + 1)) - indexes
+            if missing:
+                return specs[name], min(missing), True
+            if max(indexes) > count:
+                return specs[name], max(indexes), False
+        return None
+
+    def _take(self, spec: ServiceSpec, index: int, is_start: bool) -> Child | None:
+        """Returns the replica that was told to end."""
+        if is_start:
+            self._start(spec, index)
+            return None
+        child = self._children[f"{spec.name}-{index}"]
+        self._tell_to_end(child)
+        return child
 
     # Watching
 
@@ -221,7 +279,7 @@ class Supervisor:
 
     def _ended_by_itself(self, child: Child, how: str, now: float) -> None:
         name = child.replica.name
-        if child.launch is None:
+        if child.spec is None:
             self._note(name, "error", "replica.exited", how=how, restart="nobody said how; `sentinelctl up` does")
             del self._children[name]
             self._lonely_since = now
@@ -241,15 +299,15 @@ class Supervisor:
         self._note(child.replica.name, "error", "replica.exited", how=how, restart_in_s=round(wait_s, 2))
 
     def _spawn(self, child: Child) -> None:
-        assert child.launch is not None
+        assert child.spec is not None
         name = child.replica.name
         is_restart = child.replica.status is Status.BACKING_OFF
         try:
             with self._dir.log_of(name).open("ab") as log:
                 child.popen = subprocess.Popen(
-                    child.launch.command,
+                    child.spec.command,
                     cwd=self._dir.path,
-                    env={**self._base_env, **child.launch.env},
+                    env={**self._base_env, **child.spec.environment(child.replica)},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
@@ -318,10 +376,6 @@ def targets(replicas: Iterable[Replica]) -> list[dict[str, Any]]:
         for replica in replicas
         if replica.probe
     ]
-
-
-def _launch(request: dict[str, Any]) -> Launch:
-    return Launch(tuple(request["command"]), request["env"], request["grace_s"])
 
 
 async def _ended(child: Child, within_s: float) -> bool:

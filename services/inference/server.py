@@ -79,8 +79,7 @@ class InferenceServer(rpc.InferenceServiceServicer):
         """Under the caller's trace. A call without hunks, which asks for the model alone, leaves no trace."""
         if not hunks:
             return await self._answer(hunks, context, first_index)
-        given = dict(context.invocation_metadata() or ())
-        parent, delivery_id = (str(given.get(name, "")) for name in (Header.TRACEPARENT, Header.DELIVERY_ID))
+        parent, delivery_id = _caller(context)
         with self._tracing.span("hunks review", parent, "server", delivery_id=delivery_id, hunks=len(hunks)) as trace:
             reviewed = await self._answer(hunks, context, first_index)
             log.info(
@@ -145,7 +144,14 @@ def patch_hunks(request: pb.ChunkRequest) -> list[Hunk]:
         raise Malformed(f"patch: {exc}") from exc
 
 
+def _caller(context: Any) -> tuple[str, str]:
+    """The traceparent and the delivery id of a call; empty where it names none."""
+    given = dict(context.invocation_metadata() or ())
+    return str(given.get(Header.TRACEPARENT, "")), str(given.get(Header.DELIVERY_ID, ""))
+
+
 async def _refuse(context: Any, exc: Malformed) -> NoReturn:
-    log.info("inference.malformed", error=str(exc))
+    trace, delivery_id = _caller(context)
+    log.info("inference.malformed", delivery_id=delivery_id, traceparent=trace, error=str(exc))
     await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(exc))
     raise AssertionError("abort raises")

@@ -240,7 +240,12 @@ class Runner:
                 carried[Header.TRACEPARENT] = trace.encode()
             context = {names[name]: value.decode(errors="replace") for name, value in carried.items()}
             with structlog.contextvars.bound_contextvars(**context):
-                produced = await self._handle(part, record, replace(record, headers={**record.headers, **carried}))
+                try:
+                    produced = await self._handle(part, record, replace(record, headers={**record.headers, **carried}))
+                except Exception as exc:
+                    if not isinstance(exc, _Abandoned):  # it stops the replica: which record it was says this line
+                        log.error("record.crashed", topic=record.topic, offset=record.offset, error=repr(exc))
+                    raise
                 if produced:
                     follow = [replace(new, headers={**carried, **new.headers}) for new in produced]
                     try:

@@ -7,7 +7,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
@@ -79,6 +79,8 @@ class Answer:
     status: Status
     reason: str = ""
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    trace: bytes = b""
+    """The delivery's traceparent, where one was begun for it."""
 
 
 # Looking a member up in its enumeration takes as long as a regular expression.
@@ -86,6 +88,7 @@ _ACCEPTED: Final = Answer(Status.ACCEPTED)
 _DUPLICATE: Final = Answer(Status.DUPLICATE, "delivery_already_appended")
 _REFUSED: Final = frozenset(status for status, code in _CODES.items() if code >= HTTPStatus.BAD_REQUEST)
 _ENDED: Final = {Status.IGNORED: Outcome.IGNORED, Status.DUPLICATE: Outcome.DUPLICATE}
+_TOLD: Final = frozenset({Status.ACCEPTED, Status.PONG})  # the first by the intake, the second is worth no line
 _TOPIC: Final = Topic.PUSH_EVENTS
 
 
@@ -133,11 +136,14 @@ class Receiver:
             return
         self._answered[answer.status].inc()
         delivery_id = _delivery_id(headers)
-        if answer.status in _REFUSED:
-            log.warning("delivery.refused", delivery_id=delivery_id, status=answer.status, reason=answer.reason)
-        elif outcome := _ENDED.get(answer.status):
-            self._ended[answer.status].inc()
-            log.info("delivery.ended", delivery_id=delivery_id, outcome=outcome, reason=answer.reason)
+        if answer.status not in _TOLD:
+            trace = (answer.trace or traceparent(headers.get(b"traceparent", b""))).decode()
+            about = {"delivery_id": delivery_id, "traceparent": trace, "reason": answer.reason}
+            if answer.status in _REFUSED:
+                log.warning("delivery.refused", status=answer.status, **about)
+            else:
+                self._ended[answer.status].inc()
+                log.info("delivery.ended", outcome=_ENDED[answer.status], **about)
         await _send(send, answer, delivery_id)
 
     async def _answer(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Answer:
@@ -215,14 +221,15 @@ class Receiver:
         except (BusUnavailable, TimeoutError) as exc:
             retry_after_s = exc.retry_after_s if isinstance(exc, BusUnavailable) else 1.0
             self._tracing.failed("not_appended")
-            log.error("delivery.not_appended", delivery_id=delivery_id, error=str(exc))
+            log.error("delivery.not_appended", delivery_id=delivery_id, traceparent=trace.decode(), error=str(exc))
             return Answer(
                 Status.UNAVAILABLE,
                 "the log does not take records; redeliver this delivery later",
                 ((b"retry-after", b"%d" % max(1, math.ceil(retry_after_s))),),
+                trace,
             )
         if appended is None:
-            return _DUPLICATE
+            return replace(_DUPLICATE, trace=trace)
         return _ACCEPTED
 
 

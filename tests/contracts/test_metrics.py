@@ -21,7 +21,9 @@ DESIGN = {
 }
 OTHERS = {"up", "ALERTS"}
 """What Prometheus itself says."""
-UNSEEN: dict[str, str] = {}
+UNSEEN: dict[str, str] = {
+    "sentinel_autoscaler_replicas": "only where autoscaler.enabled; `sentinelctl autoscaler status` has it, and why",
+}
 """Metrics that no panel and no rule names, each with the reason why it is there all the same."""
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from sentinelctl.demo.history import Push, read_history
 from sentinelctl.demo.ledger import Sent, Unit, Visible, account
@@ -32,7 +33,9 @@ from sentinelctl.runtime.embedded import EmbeddedRuntime
 from sentinelctl.runtime.process import is_same, start_token
 from sentinelctl.runtime.supervisor import delay_s
 from sentinelctl.state import Replica
+from services.settings import secret_keys, variable
 
+from ..contracts.test_metrics import DESIGN
 from .conftest import git
 
 pytestmark = pytest.mark.e2e
@@ -200,7 +203,7 @@ def up_in_a_terminal(site: Site) -> Closed:
         lines: list[str] = []
         for line in terminal.stdout:
             lines.append(line.decode())
-            if lines[-1].startswith(("started  webhook", "error")):
+            if re.search("started  webhook|error: ", lines[-1]):  # what turns beside it may stand before
                 break
         text = "".join(lines)
         shell = int(re.findall(r"shell=(\d+)", text)[-1])
@@ -329,17 +332,89 @@ def test_scaling_to_three_and_back_to_one_loses_no_event(site: Site, hub: FakeHu
     assert set(site.pids()) == {"inference-1", "extractor-1", "publisher-1", "webhook-1"}
 
 
+def send(site: Site, event: str, payload: Any, secret: str = SECRET, **headers: str) -> httpx2.Response:
+    delivery = hooks.delivery(event, payload, secret)
+    url = f"http://127.0.0.1:{site.observe()['webhook-1'].ports['http']}/webhook"
+    return httpx2.post(url, content=delivery.body, headers={**delivery.headers(), **headers}, trust_env=False)
+
+
+def test_each_line_about_a_delivery_has_its_id_and_its_trace(site: Site, hub: FakeHub) -> None:
+    """One that is reviewed, one that comes again, one that is nothing to us, one that lies and one that cannot be."""
+    repository = hub.repositories[0]
+    first = hub.repositories[0].git.run("rev-list", "--max-parents=0", "HEAD").decode().strip()
+    pull = hub.create_pull(repository, base=first, head="main", head_ref="traced")
+    payload = hooks.pull_request(repository, pull, "opened", hub.base_url)
+    trace = {"traceparent": f"00-{'a1' * 16}-{'b2' * 8}-01"}
+    ids = {"X-GitHub-Delivery": "traced"}
+    assert send(site, "pull_request", payload, **ids, **trace).json()["status"] == "accepted"
+    assert send(site, "pull_request", payload, **ids, **trace).json()["status"] == "duplicate"
+    assert send(site, "issues", {"action": "opened"}).json()["status"] == "ignored"
+    assert send(site, "pull_request", payload, "another secret").status_code == 401
+    assert send(site, "push", {"ref": 1}).status_code == 400
+    eventually(lambda: any(one.unit.number == pull.number for one in shown_by(hub)))
+    lines = [line for line in site.log() if line["service"] != "supervisor"]
+    own = ("delivery.", "event.", "hunks.", "chunks.", "overflow.", "record.", "review.", "claim.")
+    about = [line for line in lines if line["event"].startswith(own)]
+    events = {line["event"] for line in about}
+    assert events >= {"delivery.received", "delivery.refused", "delivery.ended", "event.extracted", "review.published"}
+    for line in about:
+        assert re.fullmatch(r"[A-Za-z0-9._:-]{1,128}", line["delivery_id"]), line
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", line["traceparent"]), line
+    traced = [line for line in about if line["delivery_id"] == "traced"]
+    assert {line["service"] for line in traced} == {"webhook", "extractor", "inference", "publisher"}
+    assert {line["traceparent"].split("-")[1] for line in traced} == {"a1" * 16}
+
+
+def pages(site: Site) -> dict[str, str]:
+    """What each service says of itself at /metrics."""
+    return {
+        name: httpx2.get(replica.probe.replace("/ready", "/metrics"), trust_env=False).text
+        for name, replica in site.observe().items()
+    }
+
+
+def test_each_service_says_every_metric_of_the_design_and_no_label_names_what_it_works_on(
+    site: Site, hub: FakeHub
+) -> None:
+    ids = {line["delivery_id"] for line in site.log() if line.get("delivery_id")}
+    named = {word for one in hub.repositories for word in (str(one.id), one.full_name)} | ids
+    for replica, page in pages(site).items():
+        families = {one.name: one for one in text_string_to_metric_families(page)}
+        assert {name.removesuffix("_total") for name in DESIGN} <= families.keys(), replica
+        own = [one for one in families.values() if one.name.startswith("sentinel_")]
+        labels = {(name, value) for one in own for sample in one.samples for name, value in sample.labels.items()}
+        assert {name for name, _ in labels} <= {
+            "le", "method", "operation", "outcome", "reason", "result", "severity", "stage", "status", "topic",
+        }  # fmt: skip
+        for name, value in labels:
+            assert value not in named, f"{replica}: {name}={value}"
+            assert re.fullmatch(r"[A-Za-z0-9_.+-]{1,40}", value), f"{replica}: {name}={value}"
+            assert not re.search(r"[0-9a-f]{12}", value), f"{replica}: {name}={value}"
+
+
 def test_no_secret_is_printed_planned_logged_or_written(site: Site) -> None:
+    """Nor on a page, in a label or in what a process was started with; whichever secret there is."""
+    secrets = {variable(*one): f"{'-'.join(one)}-of-this-test" for one in secret_keys()}
     (site.folder / "token").write_text(TOKEN)
-    site.run("config", "show")
-    site.run("config", "validate")
-    site.run("doctor")
-    site.run("up", "--dry-run", SENTINEL_WEBHOOK_SECRET="another-secret-of-this-test")
+    site.run("config", "show", **secrets)
+    site.run("config", "validate", **secrets)
+    site.run("doctor", **secrets)
+    site.run("up", "--dry-run", **secrets)
+    elsewhere = {"SENTINEL_CLAIMS_KIND": "redis", "SENTINEL_CLAIMS_URL": "redis://127.0.0.1:1/0"}
+    assert site.run("up", **secrets, **elsewhere).code == 3, "no Redis is there"
+    kafka = {"SENTINEL_STREAM_KIND": "kafka", "SENTINEL_STREAM_BOOTSTRAP": "127.0.0.1:1"}
+    login = {"SENTINEL_STREAM_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "SENTINEL_STREAM_SASL_USERNAME": "u"}
+    assert site.run("topics", "list", **secrets, **kafka, **login).code != 0, "no Kafka is there"
+    assert send(site, "push", {}, "a wrong secret").status_code == 401
     site.log()
+    site.said += pages(site).values()
+    site.said += [
+        Path(f"/proc/{pid}/cmdline").read_text() for pid in site.pids().values() if Path("/proc/self").exists()
+    ]
     held = {str(path): path.read_bytes() for path in (site.folder / "state").rglob("*") if path.is_file()}
     assert any(path.endswith("state.json") for path in held)
     assert any(path.endswith(".log") for path in held)
-    for secret in (TOKEN, SECRET, "another-secret-of-this-test"):
+    for secret in (TOKEN, SECRET, *secrets.values()):
         assert not [text for text in site.said if secret in text]
         assert not [path for path, body in held.items() if secret.encode() in body]
 

@@ -18,7 +18,7 @@ def by_name(given: Settings, key: bytes = b"key", **scale: int) -> dict[str, Ser
 
 
 def test_inference_starts_first_and_the_receiver_last_of_the_roles() -> None:
-    assert SERVICES == ("inference", "extractor", "publisher", "webhook", "prometheus")
+    assert SERVICES == ("inference", "extractor", "publisher", "webhook", "autoscaler", "prometheus")
 
 
 def test_what_a_service_is_given_loads_to_the_settings_it_came_from(tmp_path: Path) -> None:
@@ -37,6 +37,7 @@ def test_a_secret_reaches_only_the_environment_of_who_needs_it(tmp_path: Path) -
         "extractor": {"SENTINEL_GITHUB_TOKEN"},
         "publisher": {"SENTINEL_GITHUB_TOKEN"},
         "webhook": {"SENTINEL_WEBHOOK_SECRET"},
+        "autoscaler": set(),
         "prometheus": set(),
     }
     for spec in specs.values():
@@ -70,8 +71,8 @@ def test_the_digest_of_a_secret_depends_on_the_key_of_the_installation(tmp_path:
     [
         ("SENTINEL_PUBLISHER_MAX_COMMENTS", "9", ["publisher"]),
         ("SENTINEL_INFERENCE_WINDOW_MS", "9", ["inference"]),
-        ("SENTINEL_STREAM_LEASE_S", "9", ["inference", "extractor", "publisher", "webhook"]),
-        ("SENTINEL_EXTRACTOR_REPLICAS", "9", []),
+        ("SENTINEL_STREAM_LEASE_S", "9", ["inference", "extractor", "publisher", "webhook", "autoscaler"]),
+        ("SENTINEL_EXTRACTOR_REPLICAS", "9", ["autoscaler"]),
         ("SENTINEL_PROJECT_RUNTIME", "embedded", []),
         ("SENTINEL_WEBHOOK_PORT", "9", ["webhook"]),
     ],

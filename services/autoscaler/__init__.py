@@ -1,0 +1,1 @@
+"""The autoscaler: lag to replicas."""
