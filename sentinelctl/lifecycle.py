@@ -16,7 +16,7 @@ from sentinelctl.plan import plan, plan_down, plan_restart
 from sentinelctl.readiness import wait_ready
 from sentinelctl.runtime.base import Applied, Progress, Runtime, unseen
 from sentinelctl.runtime.embedded import EmbeddedRuntime
-from sentinelctl.runtime.engine import address_of
+from sentinelctl.runtime.engine import address_of, is_local
 from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, ServiceSpec
 from services.contract import Role, Topic
@@ -73,10 +73,11 @@ class Project:
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
         """Raises PreflightError when a secret is missing, a port is taken or the claims are out of reach."""
-        if self.is_docker and self.settings.autoscaler.enabled:
+        if self.is_docker and self.settings.autoscaler.enabled and not is_local(address_of(self.settings.docker.host)):
             raise PreflightError(
-                "autoscaler.enabled is set, and it starts and drains processes only, no containers",
-                remedy="take it out and use `sentinelctl scale`, or use --runtime embedded",
+                "autoscaler.enabled is set, and the engine is on another machine: what it decides lies in the state "
+                "folder, which that machine does not see",
+                remedy="run sentinelctl over there, or take it out and use `sentinelctl scale`",
             )
         desired = self.runtime.resolve(self.desired())
         wanted = [spec for spec in desired if only is None or spec.name in only]
@@ -205,7 +206,7 @@ class Project:
             path.unlink(missing_ok=True)
         state = self.state_dir
         within = sorted((path for path in state.prometheus.rglob("*") if path.is_dir()), reverse=True)
-        for folder in (state.logs, state.endpoints, state.data, *within, state.prometheus):
+        for folder in (state.logs, state.endpoints, state.scaling, state.data, *within, state.prometheus):
             with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
                 folder.rmdir()
         return found
@@ -214,6 +215,8 @@ class Project:
         """Before the first plan that is applied: the state folder and the topics. Idempotent."""
         self.state_dir.create()
         self._keep_digest_key()
+        if self.is_docker:
+            containers.give(self.state_dir.scaling)
         if self._has_own_kafka:  # its topics are made once it serves
             return
         folders = containers.volume_folders(self.settings) if self.is_docker else []

@@ -32,21 +32,19 @@ from sentinelctl.state import (
     Status,
     Volume,
 )
+from services.contract import Label
 
 if TYPE_CHECKING:
     import docker
 
     from sentinelctl.images import Built
 
-PROJECT: Final = "sentinel.project"
-SERVICE: Final = "sentinel.service"
-REPLICA: Final = "sentinel.replica"
+PROJECT, SERVICE, REPLICA, PORTS = Label.PROJECT, Label.SERVICE, Label.REPLICA, Label.PORTS
 SPEC: Final = "sentinel.spec"
 """A digest of all that a container was made from; no replica count, no secret."""
 IDENTITY: Final = "sentinel.identity"
 """What the digest is of, so that a difference can be named."""
 IMAGE: Final = "sentinel.image"
-PORTS: Final = "sentinel.ports"
 
 _HEALTH_EVERY_S: Final = 15
 _FOLLOW_S: Final = 1.0
@@ -306,7 +304,7 @@ class DockerRuntime:
         """True when it had to be killed."""
         was_killed = False
         for one in self._named(operation.replica):
-            grace_s = int(one["Labels"].get("sentinel.grace_s", "15"))
+            grace_s = int(one["Labels"].get(Label.GRACE_S, "15"))
             if one["State"] in ("running", "restarting", "paused"):
                 self._client.stop(one["Id"], timeout=grace_s)
                 ended = self._inspect(one["Id"])
@@ -378,7 +376,7 @@ class DockerRuntime:
             IDENTITY: identity,
             IMAGE: spec.container.image_id,
             PORTS: json.dumps({port.name: port.inside for port in spec.ports}),
-            "sentinel.grace_s": str(int(spec.grace_s)),
+            Label.GRACE_S: str(int(spec.grace_s)),
         }
 
     # Images
@@ -553,6 +551,7 @@ def _confined(container: Container) -> dict[str, Any]:
         "mem_limit": f"{container.memory_mb}m",
         "memswap_limit": f"{container.memory_mb}m",
         "pids_limit": container.pids,
+        "group_add": [str(group) for group in container.groups],
         "extra_hosts": dict.fromkeys(container.hosts, "host-gateway"),
         "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }

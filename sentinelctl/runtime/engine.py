@@ -34,6 +34,20 @@ def is_local(address: str) -> bool:
     return address.startswith("unix://")
 
 
+def socket_path(address: str) -> str:
+    """Where the engine has its own socket, on its own machine: what a container mounts to reach it."""
+    path = address.removeprefix("unix://")
+    return path if is_local(address) and not path.endswith(_DESKTOP) else _DEFAULT.removeprefix("unix://")
+
+
+def socket_groups(address: str) -> tuple[int, ...]:
+    """The group that the socket lets in; in the virtual machine of a desktop that is 0."""
+    try:
+        return tuple(sorted({0, Path(socket_path(address)).stat().st_gid}))
+    except OSError:
+        return (0,)
+
+
 def silence(address: str) -> str:
     """Why no engine answers there; empty when one does. A local one without the SDK, so that every command can ask."""
     try:

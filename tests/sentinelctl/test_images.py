@@ -42,6 +42,12 @@ def test_the_inference_image_carries_the_served_weights_and_nothing_of_training(
     assert "onnxruntime" in requirements(image)
 
 
+def test_the_autoscalers_image_holds_nothing_that_reads_what_strangers_send() -> None:
+    image = built("autoscaler", "base:1")
+    assert "app/services/autoscaler/containers.py" in names(image)
+    assert not {name for name in names(image) if name.startswith(("app/services/webhook", "app/model", "app/sentinel"))}
+
+
 @pytest.mark.parametrize("name", IMAGES)
 def test_torch_is_in_no_image_unless_it_was_asked_for(name: str) -> None:
     assert "torch" not in requirements(built(name, "base:1"))
