@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -137,23 +140,18 @@ class Project:
         report: Callable[[Operation, Applied], None] = lambda _operation, _applied: None,
         progress: Progress = unseen,
     ) -> None:
-        """One operation after the other. `ready_s`: longest wait for readiness; None does not wait.
+        """`ready_s`: longest wait for readiness; None does not wait.
 
-        What is replaced, and what others stand on, is ready before the next is touched; what is started is waited for
-        together. Raises UnhealthyError, with the evidence, also for a replica that had to be killed (after everything
-        else is done).
+        What is replaced, and what others stand on, is ready before the next is touched; what is started is started and
+        waited for together, and what is stopped of one service is drained together. Raises UnhealthyError, with the
+        evidence, also for a replica that had to be killed (after everything else is done).
         """
         started: list[str] = []
         killed: list[str] = []
-        lacks_topics = self._has_own_kafka
-        for operation in found.operations:
-            is_gate = operation.spec is not None and operation.spec.is_gate
-            if lacks_topics and operation.spec is not None and operation.index and not is_gate:
-                asyncio.run(self._create_topics())
-                lacks_topics = False
-            applied = self.runtime.apply(operation, progress)
+        for operation, applied in self._applied(found, progress):
             report(operation, applied)
             killed += [operation.replica] if applied.was_killed else []
+            is_gate = operation.spec is not None and operation.spec.is_gate
             if is_gate and operation.index:
                 wait_ready(self.runtime, [operation.replica], ready_s if ready_s is not None else READY_S)
             elif operation.kind is Kind.REPLACE and ready_s is not None:
@@ -167,6 +165,25 @@ class Project:
                 f"{', '.join(killed)} did not end in time after SIGTERM and had to be killed; all else is done",
                 remedy="nothing accepted is lost by that; `sentinelctl logs` says what it was busy with",
             )
+
+    def _applied(self, found: Plan, progress: Progress) -> Iterator[tuple[Operation, Applied]]:
+        """Each once it is done, in the plan's order."""
+        lacks_topics = self._has_own_kafka
+        for _, batch in groupby(found.operations, key=_together):
+            operations = list(batch)
+            spec = operations[0].spec if operations[0].index else None
+            if lacks_topics and spec is not None and not spec.is_gate:
+                asyncio.run(self._create_topics())
+                lacks_topics = False
+            apply = partial(self.runtime.apply, progress=progress)
+            if len(operations) == 1 or self.runtime.at_once == 1:
+                yield from ((one, apply(one)) for one in operations)
+                continue
+            threads = ThreadPoolExecutor(self.runtime.at_once)
+            try:
+                yield from zip(operations, threads.map(apply, operations), strict=True)
+            finally:
+                threads.shutdown(cancel_futures=True)
 
     def bring_up(
         self, only: Collection[str] | None = None, *, ready_s: float = READY_S, progress: Progress = unseen
@@ -262,6 +279,13 @@ class Project:
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(32))
+
+
+def _together(operation: Operation) -> tuple[object, ...]:
+    """Neighbours in a plan with the same answer are done side by side."""
+    if operation.kind is Kind.START and operation.spec is not None and not operation.spec.is_gate:
+        return (Kind.START,)
+    return (Kind.STOP, operation.service) if operation.kind is Kind.STOP else (operation.kind, operation.replica)
 
 
 def _runtime(settings: "Settings", state_dir: StateDir) -> Runtime:

@@ -62,6 +62,7 @@ class DockerRuntime:
     """
 
     name = "docker"
+    at_once = 8
 
     def __init__(
         self,

@@ -111,6 +111,7 @@ class Recording:
     """A runtime that writes down what it is told, and has to kill the replicas named."""
 
     name = "recording"
+    at_once = 2
 
     def __init__(self, *stubborn: str) -> None:
         self.stubborn = stubborn
