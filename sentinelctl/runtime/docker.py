@@ -111,11 +111,13 @@ class DockerRuntime:
 
     def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
         """With the id of each image as the engine has it now."""
-        return tuple(self._resolved(spec) for spec in desired)
-
-    def _resolved(self, spec: ServiceSpec) -> ServiceSpec:
-        assert spec.container is not None
-        return replace(spec, container=replace(spec.container, image_id=self._image_id(spec.container.image)))
+        containers = {spec.name: spec.container for spec in desired if spec.container is not None}
+        ids = {image: self._image_id(image) for image in {one.image for one in containers.values()}}
+        return tuple(
+            replace(spec, container=replace(container, image_id=ids[container.image]))
+            for spec in desired
+            for container in [containers[spec.name]]
+        )
 
     def _image_id(self, reference: str) -> str:
         from docker.errors import ImageNotFound
@@ -315,7 +317,7 @@ class DockerRuntime:
 
     def _start(self, operation: Operation) -> int | None:
         assert operation.spec is not None
-        spec = self._resolved(operation.spec)
+        (spec,) = self.resolve([operation.spec])
         container = spec.container
         assert container is not None
         if not container.image_id:
