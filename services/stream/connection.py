@@ -1,4 +1,7 @@
-"""One SQLite connection to the log, on a thread of its own so that the event loop never waits for a disk."""
+"""One SQLite connection to the log, on a thread of its own so that the event loop never waits for a disk.
+
+A process that writes and does nothing else may do without: two hand-overs between threads cost as much as a commit.
+"""
 
 import asyncio
 import contextlib
@@ -74,11 +77,15 @@ class Connection:
     power cut before leaves a prefix of all commits, whoever made them: WAL frames count up to the first that is
     missing. SQLite's own synchronous = FULL would wait for the disk inside COMMIT, holding the write lock of everybody.
 
-    has_syncs: somebody calls sync(). interval_s: time between looks for a change while somebody watches.
+    has_syncs: somebody calls sync(). on_thread: else the event loop waits for the disk. interval_s: time between looks
+    for a change while somebody watches, which takes the thread.
     """
 
-    def __init__(self, path: Path, *, has_syncs: bool = False, interval_s: float = 0.005) -> None:
+    def __init__(
+        self, path: Path, *, has_syncs: bool = False, on_thread: bool = True, interval_s: float = 0.005
+    ) -> None:
         self._path = path
+        self._on_thread = on_thread
         self._wal_pages = _WAL_PAGES_WITH_SYNC if has_syncs else _WAL_PAGES
         self._interval_s = interval_s
         self._jobs: queue.SimpleQueue[_Job | _Watch | None] = queue.SimpleQueue()
@@ -88,12 +95,15 @@ class Connection:
         self._wal: int | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work(connection)` on the thread, in order of the calls. Raises BusUnavailable for every failure of SQLite.
+        """`work(connection)`, in order of the calls. Raises BusUnavailable for every failure of SQLite.
 
         Cancelling the call does not stop work that has begun.
         """
         if self._is_closed:
             raise BusUnavailable(f"the log at {self._path} was closed by this process; it is shutting down")
+        if not self._on_thread:
+            await asyncio.sleep(0)  # whoever else waits for the loop gets it between two pieces of work
+            return self._do(work)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="log", daemon=True)
             self._thread.start()
@@ -102,7 +112,7 @@ class Connection:
         return await done
 
     def sync(self) -> None:
-        """For work on the thread: what was committed so far survives power loss when this returns. Raises OSError."""
+        """For `work` alone: what was committed so far survives power loss when this returns. Raises OSError."""
         if self._wal is None:
             # Unlike the database and its -shm, the -wal has no locks that closing it would drop. SQLite removes it with
             # the last connection, which this one is not while it is open.
@@ -118,6 +128,8 @@ class Connection:
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
+        elif not self._on_thread:
+            self._drop()
 
     def _serve(self) -> None:
         watch: _Watch | None = None
@@ -140,16 +152,18 @@ class Connection:
 
     def _perform(self, job: _Job) -> None:
         try:
-            result = job.work(self._open())
-        except (sqlite3.Error, OSError) as exc:
-            self._drop()
-            refusal = BusUnavailable(_explain(self._path, exc))
-            refusal.__cause__ = exc
-            settle(job.done, None, refusal)
+            result = self._do(job.work)
         except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, who gets it
             settle(job.done, None, exc)
         else:
             settle(job.done, result, None)
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._open())
+        except (sqlite3.Error, OSError) as exc:
+            self._drop()
+            raise BusUnavailable(_explain(self._path, exc)) from exc
 
     def _has_changed(self, version: int) -> bool:
         try:

@@ -85,8 +85,8 @@ def write(settings: Settings, other_end: socket.socket, connection: socket.socke
     other_end.close()
 
     async def run() -> None:
-        producer = open_producer(settings.stream, settings.stream_path)
-        claims = open_claims(settings)
+        producer = open_producer(settings.stream, settings.stream_path, on_thread=False)
+        claims = open_claims(settings, on_thread=False)
         keep_s = settings.claims.keep_days * 86400
         try:
             admin = open_admin(settings.stream, settings.stream_path)

@@ -1,4 +1,4 @@
-"""Deliveries in groups: while one is on its way to the disk, the next is looked up and a third gathers."""
+"""Deliveries in groups: while one is written the next waits for the writer, and a third gathers."""
 
 import asyncio
 import time
@@ -15,7 +15,8 @@ from services.webhook.writer import Delivery, Writes
 # Turns of the event loop without a new delivery after which a group is closed. An idle loop turns in microseconds;
 # under load the answers to one group bring the next deliveries of the same senders, and those belong together.
 _QUIET_TURNS: Final = 20
-_GROUPS: Final = 2  # under way at once: while one is on its way to the disk, the next one is looked up
+_MOST: Final = 25  # deliveries of a group; all of them in one would leave the receiver idle while they are written
+_GROUPS: Final = 2  # under way at once, so that the writer need not wait for the receiver, nor the receiver for it
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +72,7 @@ class Intake:
             while self._waiting:
                 await self._room.acquire()
                 await self._gather()
-                group, self._waiting = self._waiting, []
+                group, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
                 task = asyncio.create_task(self._take(group), name="intake-group")
                 self._groups.add(task)
                 task.add_done_callback(self._groups.discard)
@@ -80,7 +81,7 @@ class Intake:
 
     async def _gather(self) -> None:
         size = quiet = 0
-        while quiet < _QUIET_TURNS:
+        while quiet < _QUIET_TURNS and len(self._waiting) < _MOST:
             quiet = quiet + 1 if size == len(self._waiting) else 0
             size = len(self._waiting)
             await asyncio.sleep(0)
