@@ -60,11 +60,12 @@ def cpu_and_memory(pid: int) -> tuple[float, int] | None:
         if not clock:
             return None
         used = _seconds(clock.strip()), int(resident_kib) * 1024
-    each = [used, *filter(None, map(cpu_and_memory, _children(pid)))]
+    each = [used, *filter(None, map(cpu_and_memory, children(pid)))]
     return sum(seconds for seconds, _ in each), sum(resident for _, resident in each)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Of what it started, the processes that run."""
     if not _IS_LINUX:
         return [int(child) for child in _said_by("pgrep", "-P", str(pid)).split()]
     found: list[int] = []

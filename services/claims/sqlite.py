@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from services.claims.base import ENDED_LEASE_KEPT_S, Claim
+from services.disk import sync_wal
 from services.errors import ClaimsUnavailable
 
 T = TypeVar("T")
@@ -162,8 +163,6 @@ class SqliteClaims:
             db = self._connection()
             if not writes:
                 return work(db)
-            # NORMAL leaves the sync to a later commit: kill -9 loses nothing, a power cut the last few values.
-            db.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
             db.execute("BEGIN IMMEDIATE")
             try:
                 answer = work(db)
@@ -173,6 +172,8 @@ class SqliteClaims:
                 if db.in_transaction:
                     db.execute("ROLLBACK")
                 raise
+            if is_durable:  # of the rest a power cut takes the last few values
+                sync_wal(self._path)
             return answer
         except (sqlite3.Error, OSError) as exc:
             self._drop()
@@ -197,6 +198,8 @@ class SqliteClaims:
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         _enter_wal(db)
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA fullfsync = ON")  # macOS: its fsync leaves data in the drive's cache; elsewhere no effect
         db.execute("BEGIN IMMEDIATE")
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if found not in (0, _FORMAT):

@@ -5,11 +5,9 @@ A process that writes and does nothing else may do without: two hand-overs betwe
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,12 +71,11 @@ class _Watch(NamedTuple):
 class Connection:
     """Opens on first use (folder 0700, file 0600), and again after an error.
 
-    A commit survives the death of the process at once, and power loss from the next sync() of any connection on. A
-    power cut before leaves a prefix of all commits, whoever made them: WAL frames count up to the first that is
-    missing. SQLite's own synchronous = FULL would wait for the disk inside COMMIT, holding the write lock of everybody.
+    A commit survives the death of the process at once, and power loss from the next sync_wal() of anybody on. A power
+    cut before leaves a prefix of all commits, whoever made them: WAL frames count up to the first that is missing.
 
-    has_syncs: somebody calls sync(). on_thread: else the event loop waits for the disk. interval_s: time between looks
-    for a change while somebody watches, which takes the thread.
+    has_syncs: its owner calls sync_wal(). on_thread: else the event loop waits for the disk. interval_s: time between
+    looks for a change while somebody watches, which takes the thread.
     """
 
     def __init__(
@@ -92,7 +89,6 @@ class Connection:
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._db: sqlite3.Connection | None = None
-        self._wal: int | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """`work(connection)`, in order of the calls. Raises BusUnavailable for every failure of SQLite.
@@ -110,14 +106,6 @@ class Connection:
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(work, done))
         return await done
-
-    def sync(self) -> None:
-        """For `work` alone: what was committed so far survives power loss when this returns. Raises OSError."""
-        if self._wal is None:
-            # Unlike the database and its -shm, the -wal has no locks that closing it would drop. SQLite removes it with
-            # the last connection, which this one is not while it is open.
-            self._wal = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
-        to_disk(self._wal)
 
     def watch(self, version: int, changed: "asyncio.Future[None]") -> None:
         """Resolves `changed` once another connection has committed since data_version() was `version`."""
@@ -173,9 +161,6 @@ class Connection:
             return True
 
     def _drop(self) -> None:
-        if self._wal is not None:
-            os.close(self._wal)
-            self._wal = None
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -212,13 +197,6 @@ class Connection:
                     db.execute(f"PRAGMA user_version = {_FORMAT}")
         if (found := _format(db)) != _FORMAT:
             raise sqlite3.DatabaseError(f"its format is {found}, this version reads {_FORMAT}")
-
-
-def to_disk(file: int) -> None:
-    if sys.platform == "darwin":  # its fsync leaves data in the drive's cache, and it has no fdatasync
-        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(file)
 
 
 def data_version(db: sqlite3.Connection) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from services.disk import sync_wal
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
 from services.stream.connection import Connection, data_version, transaction
@@ -137,7 +138,7 @@ class SqliteProducer:
                 answers.append(appended)
             _insert(db, rows, ends)
         if not self._can_redo:
-            self._db.sync()
+            sync_wal(self._path)
         for one, answer in zip(group, answers, strict=True):
             one.answer = answer
 
