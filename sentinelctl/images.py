@@ -22,7 +22,7 @@ _EVERYWHERE: Final = (
     "crc32c", "kafka-python", "msgspec", "prometheus-client", "protobuf", "pydantic", "redis", "stamina", "structlog",
     "uvloop",
 )  # fmt: skip
-_OF_AUTOSCALER: Final = ("autoscaler", "contract", "counts", "errors", "settings", "stream", "telemetry")
+_OF_AUTOSCALER: Final = ("autoscaler", "contract", "counts", "disk", "errors", "settings", "stream", "telemetry")
 _NOT_SHIPPED: Final = ("__pycache__", ".pyc", ".safetensors", ".md", ".proto")
 
 
