@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from sentinelctl import prometheus
 from sentinelctl.errors import PreflightError
 from sentinelctl.images import Built, built
-from sentinelctl.runtime.engine import address_of, socket_groups, socket_path
+from sentinelctl.runtime.engine import address_of, socket_group, socket_path
 from sentinelctl.state import Container, Mount, Port, ServiceSpec, Volume
 from services import counts
 from services.contract import Port as Number
@@ -149,7 +149,7 @@ def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
             Mount(str(settings.state_dir.absolute() / counts.LOCK), f"{_DATA}/{counts.LOCK}", is_read_only=True),
             Mount(socket_path(address_of(settings.docker.host)), _SOCKET),
         )
-        groups = socket_groups(address_of(settings.docker.host))
+        groups = (socket_group(address_of(settings.docker.host)),)
     env |= _addresses(settings, env)
     env |= {variable("project", "metrics_bind"): "0.0.0.0", "HOME": "/tmp"}  # noqa: S104, S108
     for bind in (variable("webhook", "bind"), variable("inference", "bind")):

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,12 +41,12 @@ def socket_path(address: str) -> str:
     return path if is_local(address) and not path.endswith(_DESKTOP) else _DEFAULT.removeprefix("unix://")
 
 
-def socket_groups(address: str) -> tuple[int, ...]:
-    """The group that the socket lets in; in the virtual machine of a desktop that is 0."""
+def socket_group(address: str) -> int:
+    """Whom the socket lets in, as its own machine knows them; in the virtual machine of a desktop that is 0."""
     try:
-        return tuple(sorted({0, Path(socket_path(address)).stat().st_gid}))
+        return Path(socket_path(address)).stat().st_gid if sys.platform == "linux" else 0
     except OSError:
-        return (0,)
+        return 0
 
 
 def silence(address: str) -> str:
