@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 from sentinelctl import prometheus
 from sentinelctl.errors import PreflightError
 from sentinelctl.images import Built, built
+from sentinelctl.runtime.engine import address_of, socket_group, socket_path
 from sentinelctl.state import Container, Mount, Port, ServiceSpec, Volume
+from services import counts
 from services.contract import Port as Number
 from services.contract import Role
 from services.settings import Settings, variable
@@ -20,6 +22,7 @@ KAFKA, REDIS = "kafka", "redis"
 HOST: Final = "host.docker.internal"
 """This machine, as containers know it."""
 _DATA: Final = "/data"
+_SOCKET: Final = "/var/run/docker.sock"
 _KAFKA_INSIDE: Final = 19092
 _UNPRIVILEGED: Final = 10001
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
@@ -44,6 +47,7 @@ _ROLES: Final = {
     Role.EXTRACTOR.value: _Limits("services", 512),
     Role.PUBLISHER.value: _Limits("services", 384),
     Role.WEBHOOK.value: _Limits("services", 384),
+    Role.AUTOSCALER.value: _Limits("autoscaler", 256),
 }
 
 
@@ -74,6 +78,8 @@ def volumes(settings: Settings) -> tuple[Volume, ...]:
     too; one for each server."""
     name = settings.project.name
     found = [Volume(f"{name}-{at}", str(folder)) for folder, at in _folders(settings).items()]
+    if settings.autoscaler.enabled:
+        found.append(Volume(f"{name}-{counts.FOLDER}", str(settings.state_dir.absolute() / counts.FOLDER)))
     found += [Volume(f"{name}-{KAFKA}")] if has_own_kafka(settings) else []
     found += [Volume(f"{name}-{REDIS}")] if has_own_redis(settings) else []
     found += [Volume(f"{name}-{prometheus.NAME}")] if settings.prometheus.enabled else []
@@ -99,16 +105,17 @@ def own_folder(folder: Path) -> None:
     """Makes it, for the user that containers run as; one that is there already stays as it is."""
     if not folder.exists():
         folder.mkdir(mode=0o700, parents=True)
-        _give(folder)
+        give(folder)
 
 
 def own_files(folder: Path) -> None:
     """What was made in there by root belongs to the containers' user."""
     for path in folder.glob("*.sqlite*"):
-        _give(path)
+        give(path)
 
 
-def _give(path: Path) -> None:
+def give(path: Path) -> None:
+    """To the containers' user, where root is who types the command."""
     if not os.getuid():
         os.chown(path, *data_owner())
 
@@ -133,6 +140,16 @@ def _built(settings: Settings, name: str) -> Built:
 def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
     limits = _ROLES[spec.name]
     env, mounts = _paths(settings, dict(spec.env))
+    groups: tuple[int, ...] = ()
+    if spec.name == Role.AUTOSCALER:
+        env |= {variable("project", "runtime"): "docker", variable("project", "state_dir"): _DATA}
+        env |= {variable("docker", "host"): f"unix://{_SOCKET}"}
+        mounts += (
+            Mount(f"{settings.project.name}-{counts.FOLDER}", f"{_DATA}/{counts.FOLDER}"),
+            Mount(str(settings.state_dir.absolute() / counts.LOCK), f"{_DATA}/{counts.LOCK}", is_read_only=True),
+            Mount(socket_path(address_of(settings.docker.host)), _SOCKET),
+        )
+        groups = (socket_group(address_of(settings.docker.host)),)
     env |= _addresses(settings, env)
     env |= {variable("project", "metrics_bind"): "0.0.0.0", "HOME": "/tmp"}  # noqa: S104, S108
     for bind in (variable("webhook", "bind"), variable("inference", "bind")):
@@ -152,6 +169,7 @@ def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
             memory_mb=limits.memory_mb,
             probe=(*_PROBE, str(probed), spec.probe.path),
             mounts=mounts,
+            groups=groups,
             hosts=(HOST,) if HOST in env.get(variable("github", "api_url"), "") else (),
         ),
     )
@@ -164,6 +182,7 @@ def _inside(service: str, port: Port) -> Port:
         ("inference", "metrics"): Number.INFERENCE_METRICS,
         ("extractor", "metrics"): Number.EXTRACTOR_METRICS,
         ("publisher", "metrics"): Number.PUBLISHER_METRICS,
+        ("autoscaler", "metrics"): Number.AUTOSCALER_METRICS,
     }
     # gRPC has no authentication, so it stays on the private network.
     return replace(port, inside=numbers[service, port.name], is_published=port.name != "grpc")

@@ -22,6 +22,7 @@ _EVERYWHERE: Final = (
     "crc32c", "kafka-python", "msgspec", "prometheus-client", "protobuf", "pydantic", "redis", "stamina", "structlog",
     "uvloop",
 )  # fmt: skip
+_OF_AUTOSCALER: Final = ("autoscaler", "contract", "counts", "disk", "errors", "settings", "stream", "telemetry")
 _NOT_SHIPPED: Final = ("__pycache__", ".pyc", ".safetensors", ".md", ".proto")
 
 
@@ -45,6 +46,11 @@ IMAGES: Final = {
             "services",
             (*_EVERYWHERE, "fastapi", "grpcio", "httptools", "httpx2", "pyjwt", "uvicorn"),
             ("services", "sentinel", "model.inputs"),
+        ),
+        Image(
+            "autoscaler",
+            (*_EVERYWHERE, "docker", "httpx2"),
+            tuple(f"services.{name}" for name in _OF_AUTOSCALER),
         ),
         Image(
             "inference",

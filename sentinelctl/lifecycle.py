@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import os
 import secrets
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +19,7 @@ from sentinelctl.plan import plan, plan_down, plan_restart
 from sentinelctl.readiness import wait_ready
 from sentinelctl.runtime.base import Applied, Progress, Runtime, unseen
 from sentinelctl.runtime.embedded import EmbeddedRuntime
-from sentinelctl.runtime.engine import address_of
+from sentinelctl.runtime.engine import address_of, is_local
 from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, ServiceSpec
 from services.contract import Role, Topic
@@ -73,10 +76,11 @@ class Project:
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
         """Raises PreflightError when a secret is missing, a port is taken or the claims are out of reach."""
-        if self.is_docker and self.settings.autoscaler.enabled:
+        if self.is_docker and self.settings.autoscaler.enabled and not is_local(address_of(self.settings.docker.host)):
             raise PreflightError(
-                "autoscaler.enabled is set, and it starts and drains processes only, no containers",
-                remedy="take it out and use `sentinelctl scale`, or use --runtime embedded",
+                "autoscaler.enabled is set, and the engine is on another machine: what it decides lies in the state "
+                "folder, which that machine does not see",
+                remedy="run sentinelctl over there, or take it out and use `sentinelctl scale`",
             )
         desired = self.runtime.resolve(self.desired())
         wanted = [spec for spec in desired if only is None or spec.name in only]
@@ -136,23 +140,18 @@ class Project:
         report: Callable[[Operation, Applied], None] = lambda _operation, _applied: None,
         progress: Progress = unseen,
     ) -> None:
-        """One operation after the other. `ready_s`: longest wait for readiness; None does not wait.
+        """`ready_s`: longest wait for readiness; None does not wait.
 
-        What is replaced, and what others stand on, is ready before the next is touched; what is started is waited for
-        together. Raises UnhealthyError, with the evidence, also for a replica that had to be killed (after everything
-        else is done).
+        What is replaced, and what others stand on, is ready before the next is touched; what is started is started and
+        waited for together, and what is stopped of one service is drained together. Raises UnhealthyError, with the
+        evidence, also for a replica that had to be killed (after everything else is done).
         """
         started: list[str] = []
         killed: list[str] = []
-        lacks_topics = self._has_own_kafka
-        for operation in found.operations:
-            is_gate = operation.spec is not None and operation.spec.is_gate
-            if lacks_topics and operation.spec is not None and operation.index and not is_gate:
-                asyncio.run(self._create_topics())
-                lacks_topics = False
-            applied = self.runtime.apply(operation, progress)
+        for operation, applied in self._applied(found, progress):
             report(operation, applied)
             killed += [operation.replica] if applied.was_killed else []
+            is_gate = operation.spec is not None and operation.spec.is_gate
             if is_gate and operation.index:
                 wait_ready(self.runtime, [operation.replica], ready_s if ready_s is not None else READY_S)
             elif operation.kind is Kind.REPLACE and ready_s is not None:
@@ -166,6 +165,25 @@ class Project:
                 f"{', '.join(killed)} did not end in time after SIGTERM and had to be killed; all else is done",
                 remedy="nothing accepted is lost by that; `sentinelctl logs` says what it was busy with",
             )
+
+    def _applied(self, found: Plan, progress: Progress) -> Iterator[tuple[Operation, Applied]]:
+        """Each once it is done, in the plan's order."""
+        lacks_topics = self._has_own_kafka
+        for _, batch in groupby(found.operations, key=_together):
+            operations = list(batch)
+            spec = operations[0].spec if operations[0].index else None
+            if lacks_topics and spec is not None and not spec.is_gate:
+                asyncio.run(self._create_topics())
+                lacks_topics = False
+            apply = partial(self.runtime.apply, progress=progress)
+            if len(operations) == 1 or self.runtime.at_once == 1:
+                yield from ((one, apply(one)) for one in operations)
+                continue
+            threads = ThreadPoolExecutor(self.runtime.at_once)
+            try:
+                yield from zip(operations, threads.map(apply, operations), strict=True)
+            finally:
+                threads.shutdown(cancel_futures=True)
 
     def bring_up(
         self, only: Collection[str] | None = None, *, ready_s: float = READY_S, progress: Progress = unseen
@@ -205,7 +223,7 @@ class Project:
             path.unlink(missing_ok=True)
         state = self.state_dir
         within = sorted((path for path in state.prometheus.rglob("*") if path.is_dir()), reverse=True)
-        for folder in (state.logs, state.endpoints, state.data, *within, state.prometheus):
+        for folder in (state.logs, state.endpoints, state.scaling, state.data, *within, state.prometheus):
             with contextlib.suppress(OSError):  # not there, or somebody keeps a file of their own in it
                 folder.rmdir()
         return found
@@ -214,6 +232,8 @@ class Project:
         """Before the first plan that is applied: the state folder and the topics. Idempotent."""
         self.state_dir.create()
         self._keep_digest_key()
+        if self.is_docker:
+            containers.give(self.state_dir.scaling)
         if self._has_own_kafka:  # its topics are made once it serves
             return
         folders = containers.volume_folders(self.settings) if self.is_docker else []
@@ -259,6 +279,13 @@ class Project:
         if not path.exists():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(secrets.token_bytes(32))
+
+
+def _together(operation: Operation) -> tuple[object, ...]:
+    """Neighbours in a plan with the same answer are done side by side."""
+    if operation.kind is Kind.START and operation.spec is not None and not operation.spec.is_gate:
+        return (Kind.START,)
+    return (Kind.STOP, operation.service) if operation.kind is Kind.STOP else (operation.kind, operation.replica)
 
 
 def _runtime(settings: "Settings", state_dir: StateDir) -> Runtime:

@@ -107,18 +107,20 @@ class Overview:
         from rich.text import Text
 
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for name in ("replica", "pid", "health", "up", "restarts", "cpu", "memory", "ports"):
+        measured = ("cpu", "memory") if any(row.usage for row in self.rows) else ()
+        for name in ("replica", "pid", "health", "up", "restarts", *measured, "ports"):
             table.add_column(name, justify="left" if name in ("replica", "health", "ports") else "right")
         for row in self.rows:
             replica = row.replica
+            used = row.usage
+            cells = (f"{used.cpu_percent:.0f} %", f"{used.memory_bytes / _MIB:.0f} MiB") if used else ("–", "–")
             table.add_row(
                 replica.name,
                 str(replica.pid or "–"),
                 Text(row.health, _STYLES.get(row.health, "red")),
                 age(self.seen_at - replica.started_at) if replica.pid else "–",
                 str(replica.restarts),
-                f"{row.usage.cpu_percent:.0f} %" if row.usage else "–",
-                f"{row.usage.memory_bytes / _MIB:.0f} MiB" if row.usage else "–",
+                *cells[: len(measured)],
                 " ".join(f"{name} {number}" for name, number in replica.ports.items()),
             )
         return table
@@ -154,11 +156,11 @@ def _metrics_url(replicas: Iterable[Replica]) -> str:
 
 
 def overview(project: Project, *, over_s: float = 0.2) -> Overview:
-    """`over_s`: how long CPU use is measured."""
+    """`over_s`: how long CPU use is measured; 0: neither it nor memory, for which an engine takes seconds."""
     observed = project.runtime.observe()
     desired = project.desired()
     order = {spec.name: position for position, spec in enumerate(desired)}
-    usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
+    usage = project.runtime.usage(over_s=over_s) if over_s and observed.replicas else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
     with ThreadPoolExecutor(max(1, min(16, len(replicas)))) as threads:
         faults = list(threads.map(partial(probe_fault, project.runtime), replicas))

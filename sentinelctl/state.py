@@ -73,6 +73,8 @@ class Container:
     pids: int = 256
     hosts: tuple[str, ...] = ()
     """Names of this machine itself."""
+    groups: tuple[int, ...] = ()
+    """Whose rights its user has beside its own."""
     image_id: str = ""
     """Of the image as the engine has it; empty while it has none."""
 
@@ -87,6 +89,7 @@ class Container:
             "scratch": " ".join(self.scratch),
             "pids": str(self.pids),
             "hosts": " ".join(self.hosts),
+            "groups": " ".join(map(str, self.groups)),
         }
 
 

@@ -64,6 +64,18 @@ class Variable:
     REPLICA: Final = "SENTINEL_REPLICA"
 
 
+class Label:
+    """Of containers, which carry no other memory; networks and volumes carry the first."""
+
+    PROJECT: Final = "sentinel.project"
+    SERVICE: Final = "sentinel.service"
+    REPLICA: Final = "sentinel.replica"
+    PORTS: Final = "sentinel.ports"
+    """What it listens on inside, as JSON: the port's name to its number."""
+    GRACE_S: Final = "sentinel.grace_s"
+    """From SIGTERM to SIGKILL."""
+
+
 class Outcome(StrEnum):
     """How an acknowledged delivery ends; exactly one of these, each with a reason in the log line."""
 

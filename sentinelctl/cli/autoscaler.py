@@ -7,6 +7,7 @@ import typer
 if TYPE_CHECKING:
     from sentinelctl.console import Console
     from sentinelctl.lifecycle import Project
+    from sentinelctl.state import ObservedState
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="See why replicas come and go; take over, and hand back."
@@ -77,13 +78,20 @@ def _rows(project: "Project", services: "list[str] | tuple[str, ...]") -> tuple[
     rows = [
         {
             "service": str(name),
-            "running": len(observed.of(name)),
+            "running": _running(observed, name, wanted[name]),
             "replicas": wanted[name],
             "is_paused": name in by_hand,
         }
         for name in services
     ]
     return rows, bool(observed.of("autoscaler"))
+
+
+def _running(observed: "ObservedState", service: str, wanted: int) -> int:
+    """Those above the count drain, also where an engine still calls them running."""
+    from sentinelctl.state import Status
+
+    return sum(one.status is not Status.DRAINING and one.index <= wanted for one in observed.of(service))
 
 
 def _tell(console: "Console", project: "Project", names: list[str], what: str) -> None:

@@ -26,7 +26,7 @@ def up(
         replicas = project.runtime.observe().replicas
         running = [replica.name for replica in replicas if names is None or replica.service in names]
         wait_ready(project.runtime, running, ready_s)
-    seen = overview(project)
+    seen = overview(project, over_s=0)
     if console.is_json:
         console.document({**seen.document(), "operations": found.document()})
         return

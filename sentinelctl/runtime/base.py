@@ -40,6 +40,8 @@ def unseen(_what: str, _done: int, _of: int) -> None:
 
 class Runtime(Protocol):
     name: str
+    at_once: int
+    """Operations that it takes side by side."""
 
     def observe(self) -> ObservedState: ...
 

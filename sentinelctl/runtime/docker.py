@@ -32,21 +32,19 @@ from sentinelctl.state import (
     Status,
     Volume,
 )
+from services.contract import Label
 
 if TYPE_CHECKING:
     import docker
 
     from sentinelctl.images import Built
 
-PROJECT: Final = "sentinel.project"
-SERVICE: Final = "sentinel.service"
-REPLICA: Final = "sentinel.replica"
+PROJECT, SERVICE, REPLICA, PORTS = Label.PROJECT, Label.SERVICE, Label.REPLICA, Label.PORTS
 SPEC: Final = "sentinel.spec"
 """A digest of all that a container was made from; no replica count, no secret."""
 IDENTITY: Final = "sentinel.identity"
 """What the digest is of, so that a difference can be named."""
 IMAGE: Final = "sentinel.image"
-PORTS: Final = "sentinel.ports"
 
 _HEALTH_EVERY_S: Final = 15
 _FOLLOW_S: Final = 1.0
@@ -64,6 +62,7 @@ class DockerRuntime:
     """
 
     name = "docker"
+    at_once = 8
 
     def __init__(
         self,
@@ -112,11 +111,13 @@ class DockerRuntime:
 
     def resolve(self, desired: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
         """With the id of each image as the engine has it now."""
-        return tuple(self._resolved(spec) for spec in desired)
-
-    def _resolved(self, spec: ServiceSpec) -> ServiceSpec:
-        assert spec.container is not None
-        return replace(spec, container=replace(spec.container, image_id=self._image_id(spec.container.image)))
+        containers = {spec.name: spec.container for spec in desired if spec.container is not None}
+        ids = {image: self._image_id(image) for image in {one.image for one in containers.values()}}
+        return tuple(
+            replace(spec, container=replace(container, image_id=ids[container.image]))
+            for spec in desired
+            for container in [containers[spec.name]]
+        )
 
     def _image_id(self, reference: str) -> str:
         from docker.errors import ImageNotFound
@@ -306,7 +307,7 @@ class DockerRuntime:
         """True when it had to be killed."""
         was_killed = False
         for one in self._named(operation.replica):
-            grace_s = int(one["Labels"].get("sentinel.grace_s", "15"))
+            grace_s = int(one["Labels"].get(Label.GRACE_S, "15"))
             if one["State"] in ("running", "restarting", "paused"):
                 self._client.stop(one["Id"], timeout=grace_s)
                 ended = self._inspect(one["Id"])
@@ -316,7 +317,7 @@ class DockerRuntime:
 
     def _start(self, operation: Operation) -> int | None:
         assert operation.spec is not None
-        spec = self._resolved(operation.spec)
+        (spec,) = self.resolve([operation.spec])
         container = spec.container
         assert container is not None
         if not container.image_id:
@@ -378,7 +379,7 @@ class DockerRuntime:
             IDENTITY: identity,
             IMAGE: spec.container.image_id,
             PORTS: json.dumps({port.name: port.inside for port in spec.ports}),
-            "sentinel.grace_s": str(int(spec.grace_s)),
+            Label.GRACE_S: str(int(spec.grace_s)),
         }
 
     # Images
@@ -553,6 +554,7 @@ def _confined(container: Container) -> dict[str, Any]:
         "mem_limit": f"{container.memory_mb}m",
         "memswap_limit": f"{container.memory_mb}m",
         "pids_limit": container.pids,
+        "group_add": [str(group) for group in container.groups],
         "extra_hosts": dict.fromkeys(container.hosts, "host-gateway"),
         "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }

@@ -29,6 +29,7 @@ _TAIL_BYTES_A_LINE: Final = 4096
 
 class EmbeddedRuntime:
     name = "embedded"
+    at_once = 1
 
     def __init__(self, state_dir: Path) -> None:
         self._dir = StateDir(state_dir.absolute())

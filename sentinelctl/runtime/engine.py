@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -32,6 +33,20 @@ def address_of(setting: str) -> str:
 
 def is_local(address: str) -> bool:
     return address.startswith("unix://")
+
+
+def socket_path(address: str) -> str:
+    """Where the engine has its own socket, on its own machine: what a container mounts to reach it."""
+    path = address.removeprefix("unix://")
+    return path if is_local(address) and not path.endswith(_DESKTOP) else _DEFAULT.removeprefix("unix://")
+
+
+def socket_group(address: str) -> int:
+    """Whom the socket lets in, as its own machine knows them; in the virtual machine of a desktop that is 0."""
+    try:
+        return Path(socket_path(address)).stat().st_gid if sys.platform == "linux" else 0
+    except OSError:
+        return 0
 
 
 def silence(address: str) -> str:

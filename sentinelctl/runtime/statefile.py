@@ -17,7 +17,7 @@ from sentinelctl.state import Replica, Status
 from services import counts
 from services.counts import replace_text
 
-_LOCK_WAIT_S: Final = 0.5  # the supervisor holds the lock for moments, when the autoscaler asks for a replica
+_LOCK_WAIT_S: Final = 3.0  # the autoscaler's replica is started under the lock, in a container on a busy engine
 _LOCK_POLL_S: Final = 0.02
 
 
@@ -40,6 +40,11 @@ class StateDir:
     @property
     def state(self) -> Path:
         return self.path / counts.STATE
+
+    @property
+    def scaling(self) -> Path:
+        """What commands and the autoscaler tell each other."""
+        return self.path / counts.FOLDER
 
     @property
     def scale(self) -> Path:
@@ -89,7 +94,7 @@ class StateDir:
 
     @property
     def lock(self) -> Path:
-        return self.path / "lock"
+        return self.path / counts.LOCK
 
     def log_of(self, replica: str) -> Path:
         return self.logs / f"{replica}.log"
@@ -117,6 +122,7 @@ class StateDir:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         self.endpoints.mkdir(exist_ok=True)
+        self.scaling.mkdir(exist_ok=True)
 
     def read(self) -> Recorded | None:
         """None when no supervisor ever wrote here, or ended in order. Raises PreflightError as `require` does."""
@@ -153,15 +159,20 @@ class StateDir:
             while not _flock(file):
                 if time.monotonic() >= deadline:
                     file.seek(0)
+                    who = file.read().strip() or "another sentinelctl, or the autoscaler,"
                     raise LockedError(
-                        f"{file.read().strip() or 'another sentinelctl'} is changing what lies in {self.path}",
+                        f"{who} is changing what lies in {self.path}",
                         remedy="wait until it is done, or end it; its lock goes with it",
                     )
                 time.sleep(_LOCK_POLL_S)
+            os.fchmod(file.fileno(), 0o644)  # the autoscaler's container takes it as another user
             file.truncate(0)
             file.write(f"pid {os.getpid()} ({shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])})\n")
             file.flush()
-            yield
+            try:
+                yield
+            finally:
+                file.truncate(0)
 
 
 def _flock(file: IO[str]) -> bool:

@@ -11,9 +11,9 @@ import structlog
 import uvloop
 
 from services.autoscaler.loop import Journal, Loop, rules
-from services.autoscaler.replicas import EmbeddedActor, Pages
+from services.autoscaler.replicas import Actor, Counts, EmbeddedActor, Pages, Unseen
 from services.contract import Role
-from services.counts import DECISIONS
+from services.counts import DECISIONS, LOCK
 from services.errors import ConfigError
 from services.settings import Settings, load
 from services.stream import open_admin
@@ -30,12 +30,13 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     limits = rules(settings)
-    actor = EmbeddedActor(settings.state_dir, {name: rule.least for name, rule in limits.items()})
+    asked = Counts(settings.state_dir, {name: rule.least for name, rule in limits.items()})
+    actor = _actor(settings, asked)
     journal = Journal(settings.state_dir / DECISIONS, time.time)
     admin = open_admin(settings.stream, settings.stream_path)
     try:
         async with httpx2.AsyncClient(trust_env=False, timeout=_ANSWER_S) as client:
-            scaler = Loop(limits, admin, actor, Pages(client), journal, metrics, time.monotonic)
+            scaler = Loop(limits, admin, asked, actor, Pages(client), journal, metrics, time.monotonic)
             looked_at_s = -1e9
 
             def is_ready() -> bool:
@@ -50,8 +51,22 @@ async def run(settings: Settings) -> None:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(stop.wait(), own.interval_s)
     finally:
+        await actor.close()
         await admin.close()
     log.info("autoscaler.stopped")
+
+
+def _actor(settings: Settings, asked: Counts) -> Actor:
+    """Raises ConfigError where no engine answers."""
+    if settings.project.runtime != "docker":
+        return EmbeddedActor(settings.state_dir)
+    from services.autoscaler.containers import DockerActor, connect
+
+    try:
+        engine = connect(settings.docker.host)
+    except Unseen as exc:
+        raise ConfigError(str(exc)) from exc
+    return DockerActor(engine, settings.project.name, asked, settings.state_dir / LOCK)
 
 
 def main() -> int:

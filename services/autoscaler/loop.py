@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from services.autoscaler.policy import Decision, Rule, Sample, Span, State, decide
-from services.autoscaler.replicas import Actor, Pages
+from services.autoscaler.replicas import Actor, Counts, Pages, Unseen
 from services.contract import READERS, Topic
 from services.counts import read_decisions, replace_text
 from services.errors import BusUnavailable
@@ -82,33 +82,35 @@ class Loop:
         self,
         rules: Mapping[str, Rule],
         admin: Admin,
+        counts: Counts,
         actor: Actor,
         pages: Pages,
         journal: Journal,
         metrics: Metrics,
         now_s: Callable[[], float],
     ) -> None:
-        self._rules, self._admin, self._actor, self._pages = rules, admin, actor, pages
+        self._rules, self._admin, self._counts, self._actor, self._pages = rules, admin, counts, actor, pages
         self._journal, self._metrics, self._now_s = journal, metrics, now_s
         self._history: dict[str, deque[Sample]] = {service: deque() for service in rules}
-        self._states = {service: State(actor.wanted(service)) for service in rules}
+        self._states = {service: State(counts.wanted(service)) for service in rules}
 
     async def look(self) -> None:
-        """At every service once; what is asked for is done by others, until the next look."""
+        """At every service once, and the steps towards what is asked for."""
         for service, rule in self._rules.items():
             history = self._history[service]
             history.append(await self._sample(service, rule))
             while history[0].at_s < history[-1].at_s - rule.horizon_s:
                 history.popleft()
-            state = replace(self._states[service], by_hand=self._actor.by_hand(service))
+            state = replace(self._states[service], by_hand=self._counts.by_hand(service))
             decision = decide(history, state, rule)
             self._act(service, state.replicas, decision)
+        await self._actor.act()
 
     def _act(self, service: str, was: int, decision: Decision) -> None:
         count = max(1, decision.replicas)  # an operator's 0 is theirs alone
         try:
-            if count != self._actor.wanted(service):
-                self._actor.ask(service, count)
+            if count != self._counts.wanted(service):
+                self._counts.ask(service, count)
             self._journal.note(service, decision, was)
         except OSError as exc:
             log.error("autoscaler.not_written", scaled=service, error=str(exc))
@@ -126,7 +128,10 @@ class Loop:
         self._metrics.autoscaler_replicas.labels(service).set(decision.replicas)
 
     async def _sample(self, service: str, rule: Rule) -> Sample:
-        replicas = self._actor.replicas(service)
+        try:
+            replicas = await self._actor.replicas(service)
+        except Unseen as exc:
+            return Sample(self._now_s(), None, running=self._states[service].replicas, ready=0, fault=str(exc))
         partitions, fault = await self._partitions(service)
         queue_wait_s = None
         if rule.queue_target_s is not None:

@@ -18,7 +18,7 @@ _QUEUE: Final = "sentinel_inference_queue_seconds"
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One that runs, is about to be started again, or drains. `probe`: the URL that answers 200 when it is ready."""
+    """One that runs, or is about to be started again. `probe`: the URL that answers 200 when it is ready."""
 
     name: str
     probe: str
@@ -26,23 +26,8 @@ class Replica:
     """How it ends soon after each of its starts; empty when it does not."""
 
 
-class Actor(Protocol):
-    """Where replicas run. It knows what is there, and asks for a number of them; others start and drain them."""
-
-    def replicas(self, service: str) -> Sequence[Replica]: ...
-
-    def wanted(self, service: str) -> int:
-        """The count in force: what was asked for last, else what the settings ask for."""
-
-    def by_hand(self, service: str) -> str:
-        """Who took over, in words; empty: nobody."""
-
-    def ask(self, service: str, replicas: int) -> None:
-        """Raises OSError when it cannot be written down."""
-
-
-class EmbeddedActor:
-    """Reads what the supervisor writes into the state folder, and writes the count that it acts on, terminal or not.
+class Counts:
+    """What is asked for, as files of the state folder.
 
     configured: what the settings ask for, by service; a count holds only as long as they do.
     """
@@ -51,37 +36,73 @@ class EmbeddedActor:
         self._dir = state_dir
         self._configured = dict(configured)
 
-    def replicas(self, service: str) -> Sequence[Replica]:
-        try:
-            document: dict[str, Any] = json.loads((self._dir / counts.STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ()
-        return [
-            Replica(f"{service}-{one['index']}", one["probe"], _looping(f"{service}-{one['index']}", one))
-            for one in document["replicas"]
-            if one["service"] == service
-        ]
-
     def wanted(self, service: str) -> int:
-        return self._read(counts.AUTOSCALER).get(service, self._configured[service])
+        """The count in force: what was asked for last, else what the settings ask for."""
+        return self.asked().get(service, self._configured[service])
+
+    def asked(self) -> dict[str, int]:
+        """Counts of the autoscaler that hold, an operator's left out of account."""
+        return self._read(counts.AUTOSCALER)
 
     def by_hand(self, service: str) -> str:
+        """Who took over, in words; empty: nobody."""
         count = self._read(counts.OPERATOR).get(service)
         if count is None:
             return ""
         return f"{count} by hand; `sentinelctl autoscaler resume {service}` ends that"
 
     def ask(self, service: str, replicas: int) -> None:
-        asked = {**self._read(counts.AUTOSCALER), service: replicas}
+        """Raises OSError when it cannot be written down."""
+        asked = {**self.asked(), service: replicas}
         counts.write_counts(self._dir / counts.AUTOSCALER, asked, self._configured)
 
     def _read(self, name: str) -> dict[str, int]:
         return counts.read_counts(self._dir / name, self._configured)
 
 
-def _looping(name: str, document: Mapping[str, Any]) -> str:
-    failures = int(document["failures"])
-    return f"{name} ended {failures} times soon after its start ({document['last_exit']})" * (failures >= CRASH_LOOP)
+class Actor(Protocol):
+    """Where replicas run: what is there, and a life of its own that leads to the counts asked for."""
+
+    async def replicas(self, service: str) -> Sequence[Replica]:
+        """Without those that drain. Raises Unseen when nobody can say."""
+
+    async def act(self) -> None:
+        """One look at what differs from the counts asked for, and the steps towards them; never an operator's."""
+
+    async def close(self) -> None:
+        """After the steps that were begun."""
+
+
+class Unseen(Exception):
+    """It is not known which replicas there are; the message says why."""
+
+
+class EmbeddedActor:
+    """Reads what the supervisor writes into the state folder; that one acts on the counts by itself."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / counts.STATE
+
+    async def replicas(self, service: str) -> Sequence[Replica]:
+        try:
+            document: dict[str, Any] = json.loads(self._path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return ()
+        return [
+            Replica(name, one["probe"], looping(name, one["failures"], one["last_exit"]))
+            for one in document["replicas"]
+            if one["service"] == service and one["status"] != "draining"
+            for name in [f"{service}-{one['index']}"]
+        ]
+
+    async def act(self) -> None:
+        """The supervisor does."""
+
+    async def close(self) -> None: ...
+
+
+def looping(name: str, failures: int, last_exit: str) -> str:
+    return f"{name} ended {failures} times soon after its start ({last_exit})" * (failures >= CRASH_LOOP)
 
 
 @dataclass(slots=True)

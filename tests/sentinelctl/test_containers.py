@@ -28,7 +28,16 @@ def container(spec: ServiceSpec) -> Container:
 
 def test_servers_come_before_the_services_that_need_them(tmp_path: Path) -> None:
     specs = by_name(settings(tmp_path))
-    assert list(specs) == ["kafka", "redis", "inference", "extractor", "publisher", "webhook", "prometheus"]
+    assert list(specs) == [
+        "kafka",
+        "redis",
+        "inference",
+        "extractor",
+        "publisher",
+        "webhook",
+        "autoscaler",
+        "prometheus",
+    ]
     assert [name for name, spec in specs.items() if spec.is_gate] == ["kafka", "redis"]
 
 
@@ -45,7 +54,7 @@ def test_a_cluster_of_ones_own_is_used_and_none_is_started(tmp_path: Path) -> No
         tmp_path, SENTINEL_STREAM_BOOTSTRAP="broker.example:9092", SENTINEL_CLAIMS_URL="rediss://cache.example"
     )
     specs = by_name(given)
-    assert list(specs) == ["inference", "extractor", "publisher", "webhook", "prometheus"]
+    assert list(specs) == ["inference", "extractor", "publisher", "webhook", "autoscaler", "prometheus"]
     assert specs["webhook"].env["SENTINEL_STREAM_BOOTSTRAP"] == "broker.example:9092"
     assert specs["webhook"].env["SENTINEL_CLAIMS_URL"] == "rediss://cache.example"
     assert [one.name for one in volumes(given)] == ["sentinel-prometheus"]
@@ -121,6 +130,23 @@ def test_grpc_and_the_bus_are_not_published_to_other_hosts(tmp_path: Path) -> No
     }
     assert ("inference", "grpc") not in published
     assert set(published.values()) == {"127.0.0.1"}
+
+
+def test_the_engines_socket_reaches_the_autoscaler_alone_and_its_folder_is_on_this_machine(tmp_path: Path) -> None:
+    given = settings(tmp_path, SENTINEL_AUTOSCALER_ENABLED="true", SENTINEL_DOCKER_HOST="unix:///run/its.sock")
+    specs = by_name(given)
+    holders = {name for name, spec in specs.items() for mount in container(spec).mounts if ".sock" in mount.source}
+    assert holders == {"autoscaler"}
+    scaler = specs["autoscaler"]
+    assert scaler.replicas == 1
+    assert set(container(scaler).mounts) == {
+        Mount("/run/its.sock", "/var/run/docker.sock"),
+        Mount("sentinel-scaling", "/data/scaling"),
+        Mount(str(tmp_path / "lock"), "/data/lock", is_read_only=True),
+    }
+    assert "sentinel-scaling" in [one.name for one in volumes(given)]
+    assert scaler.env["SENTINEL_PROJECT_RUNTIME"] == "docker"
+    assert scaler.secrets == {}
 
 
 def test_no_container_runs_as_root(tmp_path: Path) -> None:

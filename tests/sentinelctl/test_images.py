@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import tarfile
 
 import pytest
@@ -40,6 +42,17 @@ def test_the_inference_image_carries_the_served_weights_and_nothing_of_training(
     assert "app/model/weights/encoder.int8.onnx" in names(image)
     assert not {name for name in names(image) if "train" in name or name.endswith((".safetensors", "encoder.py"))}
     assert "onnxruntime" in requirements(image)
+
+
+def test_the_autoscalers_image_holds_what_it_imports_and_nothing_that_reads_what_strangers_send() -> None:
+    image = built("autoscaler", "base:1")
+    look = "import sys, services.autoscaler.__main__, services.autoscaler.containers, services.stream.kafka\n"
+    look += "print(*(name for name in sys.modules if name.startswith('services.')))"
+    run = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    for module in run.stdout.split():
+        path = f"app/{module.replace('.', '/')}"
+        assert {f"{path}.py", f"{path}/__init__.py"} & names(image), f"it imports {module}"
+    assert not {name for name in names(image) if name.startswith(("app/services/webhook", "app/model", "app/sentinel"))}
 
 
 @pytest.mark.parametrize("name", IMAGES)

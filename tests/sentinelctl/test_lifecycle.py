@@ -1,13 +1,16 @@
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from sentinelctl.catalog import configured
 from sentinelctl.errors import PreflightError, UnhealthyError, UsageError
 from sentinelctl.lifecycle import Project, check_claims, check_secrets
 from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
 from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
+from services.counts import write_counts
 from services.settings import Settings, load
 
 
@@ -81,6 +84,18 @@ def test_an_operators_count_holds_until_down_or_until_the_settings_change_theirs
     assert replicas(project)["extractor"] == 1
 
 
+def test_the_autoscalers_count_outlives_an_up_and_an_operators_goes_first(tmp_path: Path) -> None:
+    project = Project(settings(tmp_path, SENTINEL_AUTOSCALER_ENABLED="true"))
+    project.state_dir.create()
+    write_counts(project.state_dir.autoscale, {"extractor": 4, "webhook": 2}, configured(project.settings))
+    assert (replicas(project)["extractor"], replicas(project)["webhook"]) == (4, 1)
+    project.remember_scale({"extractor": 2})
+    assert replicas(project)["extractor"] == 2
+    project.hand_back(["extractor"])
+    assert replicas(project)["extractor"] == 4
+    assert replicas(Project(settings(tmp_path)))["extractor"] == 1, "nobody decides any more"
+
+
 def test_the_receiver_runs_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="webhook has one address"):
         Project(settings(tmp_path)).plan_scale({"webhook": 2})
@@ -111,9 +126,11 @@ class Recording:
     """A runtime that writes down what it is told, and has to kill the replicas named."""
 
     name = "recording"
+    at_once = 2
 
-    def __init__(self, *stubborn: str) -> None:
-        self.stubborn = stubborn
+    def __init__(self, *stubborn: str, meet: threading.Barrier | None = None) -> None:
+        """`meet`: where starts wait for each other."""
+        self.stubborn, self.meet = stubborn, meet
         self.done: list[str] = []
 
     def observe(self) -> ObservedState:
@@ -137,6 +154,8 @@ class Recording:
         return []
 
     def apply(self, operation: Operation, progress: Progress = unseen) -> Applied:
+        if self.meet and operation.kind is Kind.START:
+            self.meet.wait(timeout=60)
         self.done.append(f"{operation.kind} {operation.replica}")
         return Applied(None, was_killed=operation.replica in self.stubborn)
 
@@ -156,6 +175,22 @@ def test_what_had_to_be_killed_is_said_after_all_else_is_done(tmp_path: Path) ->
     with pytest.raises(UnhealthyError, match="b-1 did not end in time"):
         project.apply(stops)
     assert recording.done == ["stop a-1", "stop b-1", "stop c-1"]
+
+
+def test_starts_go_side_by_side_after_what_comes_before_them_and_are_told_in_order(tmp_path: Path) -> None:
+    """Each start returns only once the other is at work, too."""
+    project = Project(settings(tmp_path))
+    project.runtime = recording = Recording(meet=threading.Barrier(2))
+    spec = ServiceSpec("b", ("true",))
+    starts = [Operation(Kind.START, "b", number, "test", spec) for number in (2, 3)]
+    told: list[str] = []
+    project.apply(
+        Plan((Operation(Kind.STOP, "a", 1, "test"), *starts)),
+        ready_s=None,
+        report=lambda operation, _applied: told.append(operation.replica),
+    )
+    assert told == ["a-1", "b-2", "b-3"]
+    assert recording.done[0] == "stop a-1"
 
 
 def test_what_is_replaced_is_ready_before_the_next_is_touched(tmp_path: Path) -> None:

@@ -48,8 +48,14 @@ def test_an_age_is_in_the_largest_unit_that_it_fills(started_at: float, shown: l
 
 
 def test_what_does_not_run_has_no_pid_no_age_and_no_use() -> None:
-    _, row = printed(seen(Row(CRASHED, "crashed: exit 2", None)))
+    _, row, _ = printed(seen(Row(CRASHED, "crashed: exit 2", None), Row(READY, "", Usage(1.0, 1024))))
     assert row == ["webhook-1", "–", "crashed", "–", "2", "–", "–", "http", "8000"]
+
+
+def test_a_table_without_any_measurement_has_no_column_for_it() -> None:
+    head, row = printed(seen(Row(READY, "", None)))
+    assert head == ["replica", "pid", "health", "up", "restarts", "ports"]
+    assert row[-2:] == ["http", "8000"]
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ class Scripted:
     """A runtime that shows one state after the other, then the last one for ever."""
 
     name = "scripted"
+    at_once = 1
 
     def __init__(self, *states: tuple[Replica, ...]) -> None:
         self.states = list(states)
         self.answers: dict[str, str] = {}
+        self.asked: list[str] = []
         self.wrote = ["no module named torch\x1b[2J"]
 
     def observe(self) -> ObservedState:
@@ -33,6 +35,7 @@ class Scripted:
         return ()
 
     def answer_fault(self, replica: Replica) -> str:
+        self.asked.append(replica.name)
         return self.answers.get(replica.name, "")
 
     def logged(self) -> list[str]:
@@ -93,6 +96,17 @@ def test_the_evidence_is_of_the_last_run_that_said_something() -> None:
         ["info", "replica.started"], ["info", "refused", "error=no", "weights"], ["a"], ["b"],
         ["info", "replica.started"],
     ]  # fmt: skip
+
+
+def test_nobody_else_is_asked_until_the_first_is_ready() -> None:
+    runtime = Scripted((READY, Replica("b", 1, {}, pid=2)))
+    runtime.answers = {"a-1": "not-ready: 503"}
+    with pytest.raises(UnhealthyError, match="a-1 is not ready"):
+        wait(runtime, "a-1", "b-1", timeout_s=0.2)
+    assert set(runtime.asked) == {"a-1"}
+    runtime.answers = {"b-1": "not-ready: 503"}
+    with pytest.raises(UnhealthyError, match=r"b-1 is not ready after 0 s \(not-ready: 503\)"):
+        wait(runtime, "a-1", "b-1", timeout_s=0)
 
 
 def test_a_crash_loop_is_not_waited_for() -> None:

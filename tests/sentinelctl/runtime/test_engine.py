@@ -13,7 +13,7 @@ import docker  # noqa: F401 - here, before a test gives its rights away
 import pytest
 
 from sentinelctl.errors import Exit, PreflightError
-from sentinelctl.runtime.engine import LEAST_API, address_of, connect, is_local, silence
+from sentinelctl.runtime.engine import LEAST_API, address_of, connect, is_local, silence, socket_group, socket_path
 from tests.docker_engine import ADDRESS, needs_engine
 
 _NOBODY = 65534
@@ -80,6 +80,16 @@ def test_an_absent_engine_is_told_with_what_to_do(tmp_path: Path, look: object) 
     assert "systemctl start docker" in caught.value.remedy
     assert "--runtime embedded" in caught.value.remedy
     assert caught.value.exit_code is Exit.PREFLIGHT
+
+
+def test_a_container_gets_the_engines_own_socket_and_its_group(tmp_path: Path) -> None:
+    own = tmp_path / "its.sock"
+    own.touch()
+    assert socket_path(f"unix://{own}") == str(own)
+    assert socket_path("unix:///home/me/.docker/run/docker.sock") == "/var/run/docker.sock"
+    assert socket_path("ssh://there") == "/var/run/docker.sock"
+    assert socket_group(f"unix://{own}") == own.stat().st_gid
+    assert socket_group(f"unix://{tmp_path}/none.sock") == 0
 
 
 def test_an_engine_that_ended_leaves_a_socket_nobody_answers(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from services.autoscaler.loop import Journal, Loop
 from services.autoscaler.policy import Decision, Rule, State, Why
-from services.autoscaler.replicas import EmbeddedActor, Pages, Replica
-from services.counts import AUTOSCALER, OPERATOR, STATE, read_counts, read_decisions, write_counts
+from services.autoscaler.replicas import Actor, Counts, EmbeddedActor, Pages, Replica, Unseen
+from services.counts import AUTOSCALER, FOLDER, OPERATOR, STATE, read_counts, read_decisions, write_counts
 from services.errors import BusUnavailable
 from services.stream.types import Lag, TopicPartition
 from services.telemetry import Metrics
@@ -32,15 +32,16 @@ class Log:
 def state(folder: Path, running: int, **more: object) -> None:
     """As the supervisor writes it."""
     probe = "http://127.0.0.1:1/ready"
-    one = {"service": "extractor", "probe": probe, "failures": 0, "last_exit": "", **more}
+    one = {"service": "extractor", "probe": probe, "status": "running", "failures": 0, "last_exit": "", **more}
     replicas = [{**one, "index": index} for index in range(1, running + 1)]
     (folder / STATE).write_text(json.dumps({"replicas": replicas}))
+    (folder / FOLDER).mkdir(exist_ok=True)
 
 
-def loop(folder: Path, log: Log, page: str = "ready") -> Loop:
+def loop(folder: Path, log: Log, page: str = "ready", actor: Actor | None = None) -> Loop:
     client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, text=page)))
     return Loop(
-        {"extractor": RULE}, log, EmbeddedActor(folder, {"extractor": 1}), Pages(client),
+        {"extractor": RULE}, log, Counts(folder, {"extractor": 1}), actor or EmbeddedActor(folder), Pages(client),
         Journal(folder / "decisions", lambda: 7.0), Metrics(), lambda: 0.0,
     )  # type: ignore[arg-type]  # fmt: skip
 
@@ -67,6 +68,26 @@ async def test_a_log_that_does_not_answer_changes_nothing_and_is_quoted(tmp_path
     (line,) = read_decisions(tmp_path / "decisions")
     assert (asked(tmp_path), line["why"]) == ({}, "unknown")
     assert "no broker at kafka:9092" in line["reason"]
+
+
+async def test_an_engine_that_does_not_answer_changes_nothing_and_is_quoted(tmp_path: Path) -> None:
+    class Blind(EmbeddedActor):
+        async def replicas(self, service: str) -> Sequence[Replica]:
+            raise Unseen(f"listing {service}: the engine is silent")
+
+    state(tmp_path, 1)
+    await loop(tmp_path, Log([90, 90]), actor=Blind(tmp_path)).look()
+    (line,) = read_decisions(tmp_path / "decisions")
+    assert (asked(tmp_path), line["why"]) == ({}, "unknown")
+    assert "listing extractor: the engine is silent" in line["reason"]
+
+
+async def test_what_drains_is_no_longer_counted(tmp_path: Path) -> None:
+    state(tmp_path, 2, status="draining")
+    assert await EmbeddedActor(tmp_path).replicas("extractor") == []
+    await loop(tmp_path, Log([0])).look()
+    (line,) = read_decisions(tmp_path / "decisions")
+    assert line["reason"] == "1 asked for, 0 running"
 
 
 async def test_a_crash_loop_is_not_fed(tmp_path: Path) -> None:
@@ -113,11 +134,13 @@ def test_the_journal_keeps_the_newest_and_no_repetition(tmp_path: Path) -> None:
     "text", ["", "[]", "{", '{"extractor": 3}', '{"extractor": {"replicas": 999, "instead_of": 1}}']
 )
 def test_a_count_that_makes_no_sense_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / FOLDER).mkdir()
     (tmp_path / AUTOSCALER).write_text(text)
     assert asked(tmp_path) == {}
 
 
 def test_a_count_holds_as_long_as_the_settings_ask_for_the_same(tmp_path: Path) -> None:
+    (tmp_path / FOLDER).mkdir()
     write_counts(tmp_path / AUTOSCALER, {"extractor": 4}, {"extractor": 1})
     assert asked(tmp_path) == {"extractor": 4}
     assert read_counts(tmp_path / AUTOSCALER, {"extractor": 2}) == {}
