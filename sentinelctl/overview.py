@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl import prometheus
+from sentinelctl.containers import GRAFANA
 from sentinelctl.duration import age
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
@@ -85,7 +86,12 @@ class Overview:
     @property
     def metrics_url(self) -> str:
         """Of the Prometheus that runs here; empty when none does."""
-        return _metrics_url(row.replica for row in self.rows)
+        return _url(prometheus.NAME, (row.replica for row in self.rows))
+
+    @property
+    def dashboard_url(self) -> str:
+        """Of the Grafana that runs here; empty when none does."""
+        return _url(GRAFANA, (row.replica for row in self.rows))
 
     def document(self) -> dict[str, Any]:
         return {
@@ -98,6 +104,7 @@ class Overview:
             "lag": [asdict(one) for one in self.lag],
             "log_fault": self.log_fault,
             "metrics_url": self.metrics_url,
+            "dashboard_url": self.dashboard_url,
             "metrics_fault": self.metrics_fault,
             "alerts": [dict(one) for one in self.alerts],
         }
@@ -144,12 +151,14 @@ class Overview:
             found.append(f"metrics and alerts: {self.metrics_url}/alerts")
         elif self.rows and self.metrics_fault:
             found.append(self.metrics_fault)
+        if self.dashboard_url:
+            found.append(f"dashboard: {self.dashboard_url}")
         supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
         return [*found, f"{supervisor}state in {self.state_dir}"]
 
 
-def _metrics_url(replicas: Iterable[Replica]) -> str:
-    ports = (replica.ports["http"] for replica in replicas if replica.service == prometheus.NAME)
+def _url(service: str, replicas: Iterable[Replica]) -> str:
+    ports = (replica.ports["http"] for replica in replicas if replica.service == service and replica.ports)
     return next((f"http://127.0.0.1:{number}" for number in ports), "")
 
 
@@ -175,7 +184,7 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         seen_at=time.time(),
         log_fault=log_fault,
         metrics_fault=prometheus.fault(project.settings),
-        alerts=prometheus.firing(url) if (url := _metrics_url(replicas)) else (),
+        alerts=prometheus.firing(url) if (url := _url(prometheus.NAME, replicas)) else (),
     )
 
 

@@ -31,6 +31,7 @@ from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.runtime.docker import DockerRuntime
 from tests.docker_engine import (
     ADDRESS,
+    GRAFANA_IMAGE,
     KAFKA_IMAGE,
     PROMETHEUS_IMAGE,
     PYTHON_IMAGE,
@@ -49,6 +50,7 @@ pytestmark = [*needs_engine(), pytest.mark.e2e, pytest.mark.slow, pytest.mark.ti
 _COMMITS = 180
 
 needs_redis = pytest.mark.skipif(bool(missing(REDIS_IMAGE)), reason=missing(REDIS_IMAGE))
+needs_prometheus = pytest.mark.skipif(bool(missing(PROMETHEUS_IMAGE)), reason=missing(PROMETHEUS_IMAGE))
 needs_kafka = [
     pytest.mark.kafka_image,
     pytest.mark.skipif(not KAFKA_IMAGE, reason="SENTINEL_TEST_KAFKA_IMAGE names no image of Kafka"),
@@ -92,6 +94,9 @@ class Site:
             "SENTINEL_IMAGES_PROMETHEUS": PROMETHEUS_IMAGE,
             "SENTINEL_PROMETHEUS_ENABLED": "false",
             "SENTINEL_PROMETHEUS_PORT": "0",
+            "SENTINEL_GRAFANA_ENABLED": "false",
+            "SENTINEL_GRAFANA_PORT": "0",
+            "SENTINEL_IMAGES_GRAFANA": GRAFANA_IMAGE or "127.0.0.1:1/no/grafana:1",
             "SENTINEL_IMAGES_KAFKA": KAFKA_IMAGE or "127.0.0.1:1/no/kafka:1",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",
@@ -428,7 +433,7 @@ def test_claims_live_in_a_redis_container_that_outlives_down(
         assert account(again.sent, shown_by(hub)).duplicates == 0
 
 
-@pytest.mark.skipif(bool(missing(PROMETHEUS_IMAGE)), reason=missing(PROMETHEUS_IMAGE))
+@needs_prometheus
 def test_prometheus_scrapes_every_replica_by_name(site: Site) -> None:
     own = {"SENTINEL_PROMETHEUS_ENABLED": "true"}
     assert site.done("up", **own).operations == [f"create volume {site.name}-prometheus", "start prometheus-1"]
@@ -442,6 +447,45 @@ def test_prometheus_scrapes_every_replica_by_name(site: Site) -> None:
 
     eventually(lambda: up() == dict.fromkeys(["inference", "extractor", "publisher", "webhook"], "1"))
     assert site.done("up").operations == ["stop prometheus-1"]
+
+
+WATCHED = {"SENTINEL_PROMETHEUS_ENABLED": "true", "SENTINEL_GRAFANA_ENABLED": "true"}
+
+
+@needs_prometheus
+def test_a_grafana_that_no_hub_has_ends_up_before_anything_starts(site: Site) -> None:
+    before = site.rows()
+    absent = {"SENTINEL_IMAGES_GRAFANA": "127.0.0.1:1/no/grafana:1"}
+    planned = site.run("up", "--dry-run", **WATCHED, **absent)
+    assert {"pull 127.0.0.1:1/no/grafana:1", f"create volume {site.name}-grafana", "start grafana-1"} <= set(
+        planned.operations
+    )
+    refused = site.run("up", **WATCHED, **absent)
+    assert refused.code == 3
+    assert "127.0.0.1:1/no/grafana:1" in refused.document["error"]["message"]
+    assert "grafana.enabled = false" in refused.document["error"]["remedy"]
+    assert site.rows().keys() == before.keys()
+
+
+@needs_prometheus
+@pytest.mark.grafana_image
+@pytest.mark.skipif(not GRAFANA_IMAGE, reason="SENTINEL_TEST_GRAFANA_IMAGE names no image of Grafana")
+def test_grafana_shows_the_dashboard_to_whoever_looks_and_lets_nobody_change_it(site: Site) -> None:
+    up = site.done("up", "--timeout", "120", **WATCHED)
+    assert up.operations[-1] == "start grafana-1"
+    assert site.done("up", **WATCHED).operations == []
+    url = up.document["dashboard_url"]
+    with httpx2.Client(base_url=url, trust_env=False) as anybody:
+        assert anybody.get("/api/health").json()["database"] == "ok"
+        shown = anybody.get("/api/dashboards/uid/sentinel").json()
+        assert (shown["dashboard"]["title"], shown["meta"]["canSave"]) == ("Sentinel", False)
+        asked = {"queries": [{"refId": "A", "datasource": {"uid": "prometheus"}, "expr": "up", "instant": True}]}
+        eventually(lambda: bool(anybody.post("/api/ds/query", json=asked).json()["results"]["A"]["frames"]))
+        assert anybody.post("/api/dashboards/db", json={"dashboard": shown["dashboard"]}).status_code in (401, 403)
+        password = (site.folder / "state" / "grafana.password").read_text()
+        assert anybody.get("/api/org", auth=("admin", password)).status_code == 200
+        assert anybody.get("/api/admin/stats", auth=("admin", "admin")).status_code == 401
+    assert site.done("up").operations == ["stop grafana-1", "stop prometheus-1"]
 
 
 class TestKafka:

@@ -146,3 +146,15 @@ def test_a_log_that_does_not_answer_is_said_beside_what_runs(tmp_path: Path) -> 
     assert shown.lag == []
     assert "Kafka at 127.0.0.1:1" in shown.document()["log_fault"]
     assert [note for note in shown.notes() if note.startswith("lag unknown: Kafka at 127.0.0.1:1")]
+
+
+def test_the_addresses_of_prometheus_and_grafana_are_named_for_people_and_in_the_document() -> None:
+    ports = {"prometheus": 9091, "grafana": 3000}
+    rows = [
+        Row(Replica(service=name, index=1, identity={}, ports={"http": port}), "", None) for name, port in ports.items()
+    ]
+    shown = seen(*rows)
+    assert "dashboard: http://127.0.0.1:3000" in shown.notes()
+    assert shown.document()["dashboard_url"] == "http://127.0.0.1:3000"
+    assert shown.document()["metrics_url"] == "http://127.0.0.1:9091"
+    assert seen().document()["dashboard_url"] == ""
