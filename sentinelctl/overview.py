@@ -2,10 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl import prometheus
@@ -14,7 +12,7 @@ from sentinelctl.duration import age
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
 from sentinelctl.log.reading import GroupLag, group_lags, looking
-from sentinelctl.readiness import probe_fault
+from sentinelctl.readiness import probe_faults
 from sentinelctl.runtime.base import Usage
 from sentinelctl.state import Replica
 
@@ -114,7 +112,8 @@ class Overview:
         from rich.text import Text
 
         table = Table(box=None, header_style="dim", pad_edge=False)
-        for name in ("replica", "pid", "health", "up", "restarts", "cpu", "memory", "ports"):
+        used = ("cpu", "memory") if any(row.usage for row in self.rows) else ()
+        for name in ("replica", "pid", "health", "up", "restarts", *used, "ports"):
             table.add_column(name, justify="left" if name in ("replica", "health", "ports") else "right")
         for row in self.rows:
             replica = row.replica
@@ -124,8 +123,7 @@ class Overview:
                 Text(row.health, _STYLES.get(row.health, "red")),
                 age(self.seen_at - replica.started_at) if replica.pid else "–",
                 str(replica.restarts),
-                f"{row.usage.cpu_percent:.0f} %" if row.usage else "–",
-                f"{row.usage.memory_bytes / _MIB:.0f} MiB" if row.usage else "–",
+                *(_used(row.usage) if used else ()),
                 " ".join(f"{name} {number}" for name, number in replica.ports.items()),
             )
         return table
@@ -157,20 +155,28 @@ class Overview:
         return [*found, f"{supervisor}state in {self.state_dir}"]
 
 
+def _used(usage: Usage | None) -> tuple[str, str]:
+    if usage is None:
+        return "–", "–"
+    return f"{usage.cpu_percent:.0f} %", f"{usage.memory_bytes / _MIB:.0f} MiB"
+
+
 def _url(service: str, replicas: Iterable[Replica]) -> str:
     ports = (replica.ports["http"] for replica in replicas if replica.service == service and replica.ports)
     return next((f"http://127.0.0.1:{number}" for number in ports), "")
 
 
-def overview(project: Project, *, over_s: float = 0.2) -> Overview:
-    """`over_s`: how long CPU use is measured."""
+def overview(project: Project, *, over_s: float | None = None, ready: Collection[str] = ()) -> Overview:
+    """`over_s`: how long CPU use is measured; None measures none, and an engine takes a second for each look.
+
+    ready: replicas that were seen ready a moment ago, and are not asked again.
+    """
     observed = project.runtime.observe()
     desired = project.desired()
     order = {spec.name: position for position, spec in enumerate(desired)}
-    usage = project.runtime.usage(over_s=over_s) if observed.replicas else {}
+    usage = project.runtime.usage(over_s=over_s) if observed.replicas and over_s is not None else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
-    with ThreadPoolExecutor(max(1, min(16, len(replicas)))) as threads:
-        faults = list(threads.map(partial(probe_fault, project.runtime), replicas))
+    faults = dict.fromkeys(ready, "") | probe_faults(project.runtime, [r for r in replicas if r.name not in ready])
     there = {replica.name for replica in replicas}
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     lag, log_fault = asyncio.run(_lag(project))
@@ -178,7 +184,7 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
-        rows=[Row(one, fault, usage.get(one.name)) for one, fault in zip(replicas, faults, strict=True)],
+        rows=[Row(one, faults[one.name], usage.get(one.name)) for one in replicas],
         missing=[name for name in wanted if name not in there],
         lag=lag,
         seen_at=time.time(),

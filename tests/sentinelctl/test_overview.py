@@ -48,8 +48,14 @@ def test_an_age_is_in_the_largest_unit_that_it_fills(started_at: float, shown: l
 
 
 def test_what_does_not_run_has_no_pid_no_age_and_no_use() -> None:
-    _, row = printed(seen(Row(CRASHED, "crashed: exit 2", None)))
+    beside = Row(replace(READY, index=2), "", Usage(1.4, 60 * 1024 * 1024))
+    _, row, _ = printed(seen(Row(CRASHED, "crashed: exit 2", None), beside))
     assert row == ["webhook-1", "–", "crashed", "–", "2", "–", "–", "http", "8000"]
+
+
+def test_use_that_nobody_measured_takes_no_column() -> None:
+    header, _ = printed(seen(Row(READY, "", None)))
+    assert header == ["replica", "pid", "health", "up", "restarts", "ports"]
 
 
 @pytest.mark.parametrize(
