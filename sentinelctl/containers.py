@@ -28,6 +28,8 @@ _PYTHON: Final = "/opt/sentinel/bin/python"
 _PROBE: Final = (_PYTHON, "-IS", "/opt/probe.py")
 _PROMETHEUS_INSIDE: Final = 9090
 _GRAFANA_INSIDE: Final = 3000
+CONTENT_DIGEST: Final = "SENTINEL_CONFIG_DIGEST"
+"""Of the files that a server reads, so that an edit replaces it."""
 _TSDB: Final = "/prometheus"
 _PROMETHEUS_FILES: Final = {
     f"compose/{name}": f"/etc/prometheus/{name}" for name in ("prometheus.yml", *prometheus.RULES)
@@ -165,7 +167,7 @@ def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
         ports=ports,
         container=Container(
             image=_built(settings, limits.image).reference,
-            user=":".join(map(str, data_owner())),
+            user=":".join(map(str, data_owner() if mounts else (_UNPRIVILEGED, _UNPRIVILEGED))),
             memory_mb=limits.memory_mb,
             probe=(*_PROBE, str(probed), spec.probe.path),
             mounts=mounts,
@@ -324,7 +326,7 @@ def _prometheus(settings: Settings) -> ServiceSpec:
             f"--storage.tsdb.retention.size={own.retention_mb}MB",
             "--log.level=warn",
         ),
-        env={"SENTINEL_CONFIG_DIGEST": content},
+        env={CONTENT_DIGEST: content},
         ports=(Port("http", variable("prometheus", "port"), own.port, inside=_PROMETHEUS_INSIDE),),
         replicas=1 if own.enabled else 0,
         max_replicas=1,
@@ -348,7 +350,7 @@ def _grafana(settings: Settings, password: str) -> ServiceSpec:
         name=GRAFANA,
         command=(),
         env={
-            "SENTINEL_CONFIG_DIGEST": content,
+            CONTENT_DIGEST: content,
             "GF_AUTH_ANONYMOUS_ENABLED": "true",
             "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
             "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": _GRAFANA_FILES["grafana/dashboards/sentinel.json"],
@@ -377,7 +379,7 @@ def _grafana(settings: Settings, password: str) -> ServiceSpec:
 
 
 def _given(files: Mapping[str, str]) -> tuple[tuple[Mount, ...], str]:
-    """Files of the repository for a container, and a digest of what is in them, so that an edit replaces it."""
+    """Files of the repository for a container, and a digest of what is in them."""
     found = {shipped(path): target for path, target in files.items()}
     content = hashlib.sha256(b"".join(file.read_bytes() for file in found)).hexdigest()
     return tuple(Mount(str(file), target, is_read_only=True) for file, target in found.items()), content

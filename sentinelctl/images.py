@@ -66,6 +66,11 @@ class Built:
     reference: str
     files: tuple[tuple[str, bytes], ...]
 
+    @property
+    def tag(self) -> str:
+        """Of what `build` made last, whatever its sources: what a compose file can name."""
+        return f"sentinel-{self.name}:{__version__}"
+
     def context(self) -> io.BytesIO:
         """A tar archive; the same bytes for the same files."""
         archive = io.BytesIO()
@@ -92,8 +97,8 @@ def built(name: str, base: str, *also: str) -> Built:
     digest = hashlib.sha256(base.encode())
     for path, content in sorted(files.items()):
         digest.update(f"\0{path}\0{len(content)}\0".encode() + content)
-    reference = f"sentinel-{name}:{__version__}-{digest.hexdigest()[:12]}"
-    return Built(name, reference, tuple(sorted(files.items())))
+    found = Built(name, "", tuple(sorted(files.items())))
+    return replace(found, reference=f"{found.tag}-{digest.hexdigest()[:12]}")
 
 
 def _requirements(image: Image) -> Iterator[str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,6 +29,7 @@ from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.runtime.docker import DockerRuntime
+from services.settings import Settings, load
 from tests.docker_engine import (
     ADDRESS,
     GRAFANA_IMAGE,
@@ -278,6 +279,63 @@ def test_a_dry_run_sends_nothing_but_reads(site: Site, relay: Relay) -> None:
     assert "remove volume" in " ".join(site.run("down", "--volumes", "--dry-run", **through).operations)
     assert len(relay.requests) > 20
     assert {line.split()[0] for line in relay.requests} == {"GET"}
+
+
+def test_a_compose_file_gives_each_container_what_up_gives_it(site: Site) -> None:
+    written = site.done("config", "compose").document["compose"]
+    volumes = {f"{site.name}-{name}": name for name in written["volumes"]}
+    client = docker.APIClient(ADDRESS)
+    try:
+        made = {name: client.inspect_container(f"{site.name}-{name}-1") for name in written["services"]}
+    finally:
+        client.close()
+    assert made.keys() == {"inference", "extractor", "publisher", "webhook"}
+    for name, said in written["services"].items():
+        config, host = made[name]["Config"], made[name]["HostConfig"]
+        assert config["Image"].startswith(f"{said['image']}-")
+        assert (config["Cmd"], config["User"], config["StopSignal"]) == (
+            said["command"], said["user"], said["stop_signal"],
+        )  # fmt: skip
+        assert {one.partition("=")[0]: one.partition("=")[2] for one in config["Env"]}["HOME"] == "/tmp"
+        assert settings_of(config["Env"]) == settings_of(
+            f"{key}={site.environment[key] if value == f'${{{key}:?}}' else value}"
+            for key, value in said["environment"].items()
+        )
+        health = config["Healthcheck"]
+        assert health["Test"] == said["healthcheck"]["test"]
+        assert health["Retries"] == said["healthcheck"]["retries"]
+        for key in ("interval", "timeout", "start_period"):
+            assert f"{health[key.title().replace('_', '')] // 10**9}s" == said["healthcheck"][key]
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"], host["Init"]) == (
+            said["read_only"], said["cap_drop"], said["security_opt"], said["init"],
+        )  # fmt: skip
+        assert {f"{host[key] >> 20}m" for key in ("Memory", "MemorySwap")} == {said["mem_limit"]}
+        assert said["memswap_limit"] == said["mem_limit"]
+        assert (host["PidsLimit"], host["RestartPolicy"]["Name"]) == (said["pids_limit"], said["restart"])
+        assert [path + (f":{options}" if options else "") for path, options in host["Tmpfs"].items()] == said["tmpfs"]
+        assert host["LogConfig"] == {"Type": said["logging"]["driver"], "Config": said["logging"]["options"]}
+        sources = [one.removesuffix(":rw").split(":", 1) for one in host["Binds"] or ()]
+        assert [f"{volumes[source]}:{target}" for source, target in sources] == said.get("volumes", [])
+        ports = {key.partition("/")[0]: bound[0]["HostIp"] for key, bound in host["PortBindings"].items()}
+        assert [f"{address}::{inside}" for inside, address in ports.items()] == said["ports"]
+        assert f"{made[name]['Config']['Labels']['sentinel.grace_s']}s" == said["stop_grace_period"]
+
+
+def settings_of(env: Iterable[str]) -> Settings:
+    """What a role makes of its environment; its own name is no setting."""
+    pairs = dict(one.split("=", 1) for one in env)
+    return load(None, {name: value for name, value in pairs.items() if name != "SENTINEL_REPLICA"})
+
+
+def test_build_names_sizes_and_gives_the_name_that_compose_files_have(site: Site) -> None:
+    (built,) = site.done("build", "services").document["images"]
+    assert built["bytes"] > built["base_bytes"] > 0
+    client = docker.APIClient(ADDRESS)
+    try:
+        name = site.done("config", "compose").document["compose"]["services"]["webhook"]["image"]
+        assert client.inspect_image(name)["Id"] == client.inspect_image(built["image"])["Id"]
+    finally:
+        client.close()
 
 
 def test_one_services_setting_replaces_that_service_alone(site: Site) -> None:
