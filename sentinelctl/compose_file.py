@@ -53,13 +53,13 @@ def document(settings: Settings, folder: Path | None = None) -> dict[str, Any]:
         if spec.is_gate:
             gates[spec.name] = {"condition": "service_healthy"}
     named = {_short(settings, one.name): _volume(one) for one in volumes.values()}
-    return {"name": settings.project.name, "services": services, "volumes": named}
+    return {"services": services, "volumes": named}
 
 
 def render(settings: Settings, folder: Path | None = None) -> str:
     """The file's text: what every service has stands once."""
     whole = document(settings, folder)
-    lines = [f"name: {whole['name']}", "", "x-every: &every", *_lines(_EVERY, 1), "", "services:"]
+    lines = ["x-every: &every", *_lines(_EVERY, 1), "", "services:"]
     for name, service in whole["services"].items():
         own = {key: value for key, value in service.items() if _EVERY.get(key) != value}
         lines += [f"  {name}:", "    <<: *every", *_lines(own, 2)]
