@@ -3,7 +3,9 @@
 import asyncio
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl import prometheus
@@ -12,7 +14,7 @@ from sentinelctl.duration import age
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
 from sentinelctl.log.reading import GroupLag, group_lags, looking
-from sentinelctl.readiness import probe_faults
+from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.base import Usage
 from sentinelctl.state import Replica
 
@@ -176,7 +178,10 @@ def overview(project: Project, *, over_s: float | None = None, ready: Collection
     order = {spec.name: position for position, spec in enumerate(desired)}
     usage = project.runtime.usage(over_s=over_s) if observed.replicas and over_s is not None else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
-    faults = dict.fromkeys(ready, "") | probe_faults(project.runtime, [r for r in replicas if r.name not in ready])
+    asked = [replica for replica in replicas if replica.name not in ready]
+    with ThreadPoolExecutor(max(1, min(16, len(asked)))) as threads:
+        found = threads.map(partial(probe_fault, project.runtime), asked)
+        faults = dict(zip((replica.name for replica in asked), found, strict=True))
     there = {replica.name for replica in replicas}
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     lag, log_fault = asyncio.run(_lag(project))
@@ -184,7 +189,7 @@ def overview(project: Project, *, over_s: float | None = None, ready: Collection
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
-        rows=[Row(one, faults[one.name], usage.get(one.name)) for one in replicas],
+        rows=[Row(one, faults.get(one.name, ""), usage.get(one.name)) for one in replicas],
         missing=[name for name in wanted if name not in there],
         lag=lag,
         seen_at=time.time(),

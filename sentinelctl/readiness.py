@@ -1,9 +1,8 @@
 """Waits until replicas are ready. What it raises shows the last state seen and the last log lines."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Final
 
 from sentinelctl.errors import UnhealthyError
@@ -14,6 +13,7 @@ from sentinelctl.state import Replica, Status
 CRASH_LOOP: Final = 3
 """Ends in a row after which waiting longer is pointless."""
 _POLL_S: Final = 0.05
+_ASKED_AT_ONCE: Final = 8
 _SHOWN_LINES: Final = 50
 
 
@@ -30,13 +30,6 @@ def probe_fault(runtime: Runtime, replica: Replica) -> str:
     return fault
 
 
-def probe_faults(runtime: Runtime, replicas: Sequence[Replica]) -> dict[str, str]:
-    """Of each by name, all asked at once: in a container each probe is a process of its own."""
-    with ThreadPoolExecutor(max(1, min(16, len(replicas)))) as threads:
-        faults = threads.map(partial(probe_fault, runtime), replicas)
-        return dict(zip((replica.name for replica in replicas), faults, strict=True))
-
-
 def wait_ready(
     runtime: Runtime,
     replicas: Collection[str],
@@ -45,20 +38,28 @@ def wait_ready(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Returns once all of `replicas` are ready. Raises UnhealthyError with the evidence, at once on a crash loop."""
+    """Returns once all of `replicas` are ready. Raises UnhealthyError with the evidence, at once on a crash loop.
+
+    As long as the first is not ready, no other is asked: they start on the cores that asking takes, too.
+    """
     deadline = clock() + timeout_s
     waiting = list(replicas)
     while waiting:
         observed = {replica.name: replica for replica in runtime.observe().replicas}
-        faults = dict.fromkeys(waiting, "gone: not running") | probe_faults(
-            runtime, [observed[name] for name in waiting if name in observed]
-        )
-        waiting = [name for name in waiting if faults[name]]
+
+        def fault(name: str, observed: Mapping[str, Replica] = observed) -> str:
+            return probe_fault(runtime, observed[name]) if name in observed else "gone: not running"
+
+        faults = {waiting[0]: fault(waiting[0])}
+        if not faults[waiting[0]]:
+            with ThreadPoolExecutor(_ASKED_AT_ONCE) as threads:
+                faults |= zip(waiting[1:], threads.map(fault, waiting[1:]), strict=True)
+        waiting = [name for name in waiting if faults.get(name, "not asked")]
         hopeless = [name for name in waiting if name in observed and observed[name].failures >= CRASH_LOOP]
         if hopeless or (waiting and clock() >= deadline):
             name = (hopeless or waiting)[0]
             raise UnhealthyError(
-                _evidence(runtime, name, faults[name], None if hopeless else timeout_s),
+                _evidence(runtime, name, faults.get(name) or fault(name), None if hopeless else timeout_s),
                 remedy=f"`sentinelctl logs {name}` shows all of it, `sentinelctl doctor` what this machine lacks; "
                 "after the cause is gone, `sentinelctl up` goes on from here",
             )

@@ -12,6 +12,7 @@ class Scripted:
     """A runtime that shows one state after the other, then the last one for ever."""
 
     name = "scripted"
+    at_once = 1
 
     def __init__(self, *states: tuple[Replica, ...]) -> None:
         self.states = list(states)
