@@ -43,7 +43,8 @@ def document(settings: Settings, folder: Path | None = None) -> dict[str, Any]:
     settings, _ = settled(_with_secrets(settings))
     specs = containers.contained(settings, catalog(settings, digest_key=b"", scale={}), password="")
     specs = tuple(spec for spec in specs if spec.replicas and spec.name != Role.AUTOSCALER)
-    volumes = {one.name: one for one in containers.volumes(settings)}
+    mounted = {mount.source for spec in specs if spec.container for mount in spec.container.mounts}
+    volumes = {one.name: one for one in containers.volumes(settings) if one.name in mounted}
     gates: dict[str, dict[str, str]] = {}
     services = {}
     for spec in specs:
