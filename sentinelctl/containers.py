@@ -12,13 +12,14 @@ from sentinelctl import prometheus
 from sentinelctl.errors import PreflightError
 from sentinelctl.images import Built, built
 from sentinelctl.runtime.engine import address_of, socket_group, socket_path
+from sentinelctl.shipped import shipped
 from sentinelctl.state import Container, Mount, Port, ServiceSpec, Volume
 from services import counts
 from services.contract import Port as Number
 from services.contract import Role
 from services.settings import Settings, variable
 
-KAFKA, REDIS = "kafka", "redis"
+KAFKA, REDIS, GRAFANA = "kafka", "redis", "grafana"
 HOST: Final = "host.docker.internal"
 """This machine, as containers know it."""
 _DATA: Final = "/data"
@@ -29,7 +30,19 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _PYTHON: Final = "/opt/sentinel/bin/python"
 _PROBE: Final = (_PYTHON, "-IS", "/opt/probe.py")
 _PROMETHEUS_INSIDE: Final = 9090
+_GRAFANA_INSIDE: Final = 3000
+CONTENT_DIGEST: Final = "SENTINEL_CONFIG_DIGEST"
+"""Of the files that a server reads, so that an edit replaces it."""
 _TSDB: Final = "/prometheus"
+_PROMETHEUS_FILES: Final = {
+    f"compose/{name}": f"/etc/prometheus/{name}" for name in ("prometheus.yml", *prometheus.RULES)
+}
+_GRAFANA_FILES: Final = {
+    "grafana/provisioning/datasources/prometheus.yml": "/etc/grafana/provisioning/datasources/prometheus.yml",
+    "grafana/provisioning/dashboards/sentinel.yml": "/etc/grafana/provisioning/dashboards/sentinel.yml",
+    "grafana/dashboards/sentinel.json": "/etc/grafana/dashboards/sentinel.json",
+}
+"""Each with its place in the container."""
 _APPUSER: Final = 1000  # of the image, to whom its folders belong
 _KAFKA_WRITES: Final = ("/opt/kafka/logs", "/opt/kafka/config", "/mnt/shared/config")
 # Of one KRaft node; any 16 bytes in base64. A volume keeps the one it was formatted with.
@@ -60,6 +73,11 @@ def has_own_redis(settings: Settings) -> bool:
     return settings.claims.kind == "redis" and settings.claims.url == own_claims_url(settings)
 
 
+def has_grafana(settings: Settings) -> bool:
+    """Switched on, with a Prometheus to ask."""
+    return settings.grafana.enabled and settings.prometheus.enabled
+
+
 def servers(settings: Settings) -> tuple[str, ...]:
     """What `up` runs beside the services, in start order."""
     return tuple(name for name, has in ((KAFKA, has_own_kafka), (REDIS, has_own_redis)) if has(settings))
@@ -83,18 +101,19 @@ def volumes(settings: Settings) -> tuple[Volume, ...]:
     found += [Volume(f"{name}-{KAFKA}")] if has_own_kafka(settings) else []
     found += [Volume(f"{name}-{REDIS}")] if has_own_redis(settings) else []
     found += [Volume(f"{name}-{prometheus.NAME}")] if settings.prometheus.enabled else []
+    found += [Volume(f"{name}-{GRAFANA}")] if has_grafana(settings) else []
     return tuple(found)
 
 
-def contained(settings: Settings, specs: Sequence[ServiceSpec]) -> tuple[ServiceSpec, ...]:
+def contained(settings: Settings, specs: Sequence[ServiceSpec], *, password: str) -> tuple[ServiceSpec, ...]:
     """The same services for containers, behind the servers they need, in start order.
 
-    Raises PreflightError for an address that no container can reach.
+    password: of Grafana's admin. Raises PreflightError for an address that no container can reach.
     """
     servers = [_kafka(settings)] if has_own_kafka(settings) else []
     servers += [_redis(settings)] if has_own_redis(settings) else []
     roles = (_contained(settings, spec) for spec in specs if spec.name in _ROLES)
-    return (*servers, *roles, _prometheus(settings))
+    return (*servers, *roles, _prometheus(settings), _grafana(settings, password))
 
 
 def volume_folders(settings: Settings) -> list[Path]:
@@ -165,7 +184,7 @@ def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
         ports=ports,
         container=Container(
             image=_built(settings, limits.image).reference,
-            user=":".join(map(str, data_owner())),
+            user=":".join(map(str, data_owner() if mounts else (_UNPRIVILEGED, _UNPRIVILEGED))),
             memory_mb=limits.memory_mb,
             probe=(*_PROBE, str(probed), spec.probe.path),
             mounts=mounts,
@@ -316,9 +335,7 @@ def _redis(settings: Settings) -> ServiceSpec:
 
 def _prometheus(settings: Settings) -> ServiceSpec:
     """With the files of compose/, which find the replicas by name. Its data is bounded."""
-    own, folder = settings.prometheus, prometheus.folder()
-    files = [folder / name for name in ("prometheus.yml", *prometheus.RULES)]
-    content = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    own, (files, content) = settings.prometheus, _given(_PROMETHEUS_FILES)
     return ServiceSpec(
         name=prometheus.NAME,
         command=(
@@ -328,7 +345,7 @@ def _prometheus(settings: Settings) -> ServiceSpec:
             f"--storage.tsdb.retention.size={own.retention_mb}MB",
             "--log.level=warn",
         ),
-        env={"SENTINEL_CONFIG_DIGEST": content},
+        env={CONTENT_DIGEST: content},
         ports=(Port("http", variable("prometheus", "port"), own.port, inside=_PROMETHEUS_INSIDE),),
         replicas=1 if own.enabled else 0,
         max_replicas=1,
@@ -337,9 +354,51 @@ def _prometheus(settings: Settings) -> ServiceSpec:
             user="65534:65534",  # nobody, to whom the image's folder belongs
             memory_mb=512,
             probe=("promtool", "query", "instant", f"http://127.0.0.1:{_PROMETHEUS_INSIDE}", "1"),
-            mounts=(
-                *(Mount(str(file), f"/etc/prometheus/{file.name}", is_read_only=True) for file in files),
-                Mount(f"{settings.project.name}-{prometheus.NAME}", _TSDB),
-            ),
+            mounts=(*files, Mount(f"{settings.project.name}-{prometheus.NAME}", _TSDB)),
         ),
     )
+
+
+def _grafana(settings: Settings, password: str) -> ServiceSpec:
+    """On loopback, where anybody may look and nobody may change; the admin's password counts at its first start.
+
+    It asks nobody but Prometheus: what calls home by default is off, plugins that it would fetch included.
+    """
+    files, content = _given(_GRAFANA_FILES)
+    return ServiceSpec(
+        name=GRAFANA,
+        command=(),
+        env={
+            CONTENT_DIGEST: content,
+            "GF_AUTH_ANONYMOUS_ENABLED": "true",
+            "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+            "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": _GRAFANA_FILES["grafana/dashboards/sentinel.json"],
+            "GF_LOG_LEVEL": "warn",
+            "GF_ANALYTICS_REPORTING_ENABLED": "false",
+            "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+            "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+            "GF_NEWS_NEWS_FEED_ENABLED": "false",
+            "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+            "GF_PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED": "true",
+            "GF_SECURITY_DISABLE_GRAVATAR": "true",
+            "GF_SNAPSHOTS_EXTERNAL_ENABLED": "false",
+        },
+        secrets={"GF_SECURITY_ADMIN_PASSWORD": password},
+        ports=(Port("http", variable("grafana", "port"), settings.grafana.port, inside=_GRAFANA_INSIDE),),
+        replicas=1 if has_grafana(settings) else 0,
+        max_replicas=1,
+        container=Container(
+            image=settings.images.grafana,
+            user="472:0",  # of the image, to whom its folders belong
+            memory_mb=512,
+            probe=("wget", "-q", "-T", "2", "-O", "/dev/null", f"http://127.0.0.1:{_GRAFANA_INSIDE}/api/health"),
+            mounts=(*files, Mount(f"{settings.project.name}-{GRAFANA}", "/var/lib/grafana")),
+        ),
+    )
+
+
+def _given(files: Mapping[str, str]) -> tuple[tuple[Mount, ...], str]:
+    """Files of the repository for a container, and a digest of what is in them."""
+    found = {shipped(path): target for path, target in files.items()}
+    content = hashlib.sha256(b"".join(file.read_bytes() for file in found)).hexdigest()
+    return tuple(Mount(str(file), target, is_read_only=True) for file, target in found.items()), content

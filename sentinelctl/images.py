@@ -17,6 +17,7 @@ from typing import Final
 
 from sentinelctl import __version__
 from sentinelctl.errors import SentinelError
+from sentinelctl.shipped import shipped
 
 _EVERYWHERE: Final = (
     "crc32c", "kafka-python", "msgspec", "prometheus-client", "protobuf", "pydantic", "redis", "stamina", "structlog",
@@ -36,7 +37,7 @@ class Image:
 
     @property
     def dockerfile(self) -> Path:
-        return folder() / f"{self.name}.Dockerfile"
+        return shipped(f"compose/images/{self.name}.Dockerfile")
 
 
 IMAGES: Final = {
@@ -71,6 +72,11 @@ class Built:
     reference: str
     files: tuple[tuple[str, bytes], ...]
 
+    @property
+    def tag(self) -> str:
+        """Of what `build` made last, whatever its sources: what a compose file can name."""
+        return f"sentinel-{self.name}:{__version__}"
+
     def context(self) -> io.BytesIO:
         """A tar archive; the same bytes for the same files."""
         archive = io.BytesIO()
@@ -92,22 +98,13 @@ def built(name: str, base: str, *also: str) -> Built:
     image = replace(IMAGES[name], requirements=(*IMAGES[name].requirements, *also))
     files = dict(_sources(image))
     files["requirements.txt"] = "".join(f"{line}\n" for line in _requirements(image)).encode()
-    files["probe.py"] = (folder() / "probe.py").read_bytes()
+    files["probe.py"] = shipped("compose/images/probe.py").read_bytes()
     files["Dockerfile"] = image.dockerfile.read_bytes()
     digest = hashlib.sha256(base.encode())
     for path, content in sorted(files.items()):
         digest.update(f"\0{path}\0{len(content)}\0".encode() + content)
-    reference = f"sentinel-{name}:{__version__}-{digest.hexdigest()[:12]}"
-    return Built(name, reference, tuple(sorted(files.items())))
-
-
-def folder() -> Path:
-    """Of the Dockerfiles: in a wheel they lie inside of the package."""
-    here = Path(__file__).parent
-    for path in (here / "compose" / "images", here.parent / "compose" / "images"):
-        if path.is_dir():
-            return path
-    raise SentinelError(f"no Dockerfiles beside {here}", remedy="`pip install --force-reinstall sentinel-review`")
+    found = Built(name, "", tuple(sorted(files.items())))
+    return replace(found, reference=f"{found.tag}-{digest.hexdigest()[:12]}")
 
 
 def _requirements(image: Image) -> Iterator[str]:

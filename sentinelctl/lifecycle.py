@@ -53,7 +53,7 @@ class Project:
         """By name, in start order."""
         if not self.is_docker:
             return SERVICES
-        return (*containers.servers(self.settings), *SERVICES)
+        return (*containers.servers(self.settings), *SERVICES, containers.GRAFANA)
 
     def locked(self) -> AbstractContextManager[None]:
         """Held by every command that changes something."""
@@ -65,8 +65,10 @@ class Project:
         return self._catalog(self._scale())
 
     def _catalog(self, scale: Mapping[str, int]) -> tuple[ServiceSpec, ...]:
-        specs = catalog(self.settings, digest_key=self._digest_key(), scale=scale)
-        return containers.contained(self.settings, specs) if self.is_docker else specs
+        specs = catalog(self.settings, digest_key=_kept(self.state_dir.digest_key), scale=scale)
+        if not self.is_docker:
+            return specs
+        return containers.contained(self.settings, specs, password=_kept(self.state_dir.grafana_password).decode())
 
     def _complete(self, found: Plan) -> Plan:
         """With what its operations need. Raises PreflightError when it cannot work."""
@@ -214,6 +216,7 @@ class Project:
         state = self.state_dir
         found += sorted(state.prometheus.rglob("*"))
         found += [state.scale, state.autoscale, state.decisions, state.targets, state.digest_key, state.supervisor_lock]
+        found += [state.grafana_password]
         return [path for path in found if path.is_file()]
 
     def delete_data(self) -> list[Path]:
@@ -231,9 +234,11 @@ class Project:
     def prepare(self) -> None:
         """Before the first plan that is applied: the state folder and the topics. Idempotent."""
         self.state_dir.create()
-        self._keep_digest_key()
+        _keep(self.state_dir.digest_key)
         if self.is_docker:
             containers.give(self.state_dir.scaling)
+        if self.is_docker and containers.has_grafana(self.settings):
+            _keep(self.state_dir.grafana_password)
         if self._has_own_kafka:  # its topics are made once it serves
             return
         folders = containers.volume_folders(self.settings) if self.is_docker else []
@@ -269,16 +274,17 @@ class Project:
             found = {name: count for name, count in kept.items() if name in SCALED}
         return found | self.scaled_by_hand()
 
-    def _digest_key(self) -> bytes:
-        """One that nobody keeps where nothing was started yet: then there is nothing to compare with either."""
-        path = self.state_dir.digest_key
-        return path.read_bytes() if path.exists() else secrets.token_bytes(32)
 
-    def _keep_digest_key(self) -> None:
-        path = self.state_dir.digest_key
-        if not path.exists():
-            with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(secrets.token_bytes(32))
+def _kept(path: Path) -> bytes:
+    """A secret of the state folder; one that nobody keeps where nothing was started yet."""
+    return path.read_bytes() if path.exists() else secrets.token_urlsafe(32).encode()
+
+
+def _keep(path: Path) -> None:
+    if not path.exists():
+        secret = _kept(path)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secret)
 
 
 def _together(operation: Operation) -> tuple[object, ...]:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sentinelctl import prometheus
+from sentinelctl.containers import GRAFANA
 from sentinelctl.duration import age
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.lifecycle import Project
@@ -85,7 +86,12 @@ class Overview:
     @property
     def metrics_url(self) -> str:
         """Of the Prometheus that runs here; empty when none does."""
-        return _metrics_url(row.replica for row in self.rows)
+        return _url(prometheus.NAME, (row.replica for row in self.rows))
+
+    @property
+    def dashboard_url(self) -> str:
+        """Of the Grafana that runs here; empty when none does."""
+        return _url(GRAFANA, (row.replica for row in self.rows))
 
     def document(self) -> dict[str, Any]:
         return {
@@ -98,6 +104,7 @@ class Overview:
             "lag": [asdict(one) for one in self.lag],
             "log_fault": self.log_fault,
             "metrics_url": self.metrics_url,
+            "dashboard_url": self.dashboard_url,
             "metrics_fault": self.metrics_fault,
             "alerts": [dict(one) for one in self.alerts],
         }
@@ -107,20 +114,18 @@ class Overview:
         from rich.text import Text
 
         table = Table(box=None, header_style="dim", pad_edge=False)
-        measured = ("cpu", "memory") if any(row.usage for row in self.rows) else ()
-        for name in ("replica", "pid", "health", "up", "restarts", *measured, "ports"):
+        used = ("cpu", "memory") if any(row.usage for row in self.rows) else ()
+        for name in ("replica", "pid", "health", "up", "restarts", *used, "ports"):
             table.add_column(name, justify="left" if name in ("replica", "health", "ports") else "right")
         for row in self.rows:
             replica = row.replica
-            used = row.usage
-            cells = (f"{used.cpu_percent:.0f} %", f"{used.memory_bytes / _MIB:.0f} MiB") if used else ("–", "–")
             table.add_row(
                 replica.name,
                 str(replica.pid or "–"),
                 Text(row.health, _STYLES.get(row.health, "red")),
                 age(self.seen_at - replica.started_at) if replica.pid else "–",
                 str(replica.restarts),
-                *cells[: len(measured)],
+                *(_used(row.usage) if used else ()),
                 " ".join(f"{name} {number}" for name, number in replica.ports.items()),
             )
         return table
@@ -146,24 +151,37 @@ class Overview:
             found.append(f"metrics and alerts: {self.metrics_url}/alerts")
         elif self.rows and self.metrics_fault:
             found.append(self.metrics_fault)
+        if self.dashboard_url:
+            found.append(f"dashboard: {self.dashboard_url}")
         supervisor = f"supervisor pid {self.supervisor_pid}, " if self.supervisor_pid else ""
         return [*found, f"{supervisor}state in {self.state_dir}"]
 
 
-def _metrics_url(replicas: Iterable[Replica]) -> str:
-    ports = (replica.ports["http"] for replica in replicas if replica.service == prometheus.NAME)
+def _used(usage: Usage | None) -> tuple[str, str]:
+    if usage is None:
+        return "–", "–"
+    return f"{usage.cpu_percent:.0f} %", f"{usage.memory_bytes / _MIB:.0f} MiB"
+
+
+def _url(service: str, replicas: Iterable[Replica]) -> str:
+    ports = (replica.ports["http"] for replica in replicas if replica.service == service and replica.ports)
     return next((f"http://127.0.0.1:{number}" for number in ports), "")
 
 
-def overview(project: Project, *, over_s: float = 0.2) -> Overview:
-    """`over_s`: how long CPU use is measured; 0: neither it nor memory, for which an engine takes seconds."""
+def overview(project: Project, *, over_s: float | None = None, ready: Collection[str] = ()) -> Overview:
+    """`over_s`: how long CPU use is measured; None measures none, and an engine takes a second for each look.
+
+    ready: replicas that were seen ready a moment ago, and are not asked again.
+    """
     observed = project.runtime.observe()
     desired = project.desired()
     order = {spec.name: position for position, spec in enumerate(desired)}
-    usage = project.runtime.usage(over_s=over_s) if over_s and observed.replicas else {}
+    usage = project.runtime.usage(over_s=over_s) if observed.replicas and over_s is not None else {}
     replicas = sorted(observed.replicas, key=lambda r: (order.get(r.service, len(order)), r.index))
-    with ThreadPoolExecutor(max(1, min(16, len(replicas)))) as threads:
-        faults = list(threads.map(partial(probe_fault, project.runtime), replicas))
+    asked = [replica for replica in replicas if replica.name not in ready]
+    with ThreadPoolExecutor(max(1, min(16, len(asked)))) as threads:
+        found = threads.map(partial(probe_fault, project.runtime), asked)
+        faults = dict(zip((replica.name for replica in asked), found, strict=True))
     there = {replica.name for replica in replicas}
     wanted = [f"{spec.name}-{index}" for spec in desired for index in range(1, spec.replicas + 1)]
     lag, log_fault = asyncio.run(_lag(project))
@@ -171,13 +189,13 @@ def overview(project: Project, *, over_s: float = 0.2) -> Overview:
         runtime=project.runtime.name,
         state_dir=str(project.state_dir.path),
         supervisor_pid=observed.supervisor_pid,
-        rows=[Row(one, fault, usage.get(one.name)) for one, fault in zip(replicas, faults, strict=True)],
+        rows=[Row(one, faults.get(one.name, ""), usage.get(one.name)) for one in replicas],
         missing=[name for name in wanted if name not in there],
         lag=lag,
         seen_at=time.time(),
         log_fault=log_fault,
         metrics_fault=prometheus.fault(project.settings),
-        alerts=prometheus.firing(url) if (url := _metrics_url(replicas)) else (),
+        alerts=prometheus.firing(url) if (url := _url(prometheus.NAME, replicas)) else (),
     )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from sentinelctl import __version__
 from sentinelctl.errors import SentinelError
 from sentinelctl.runtime.statefile import StateDir
+from sentinelctl.shipped import shipped
 from sentinelctl.state import Port, Probe, ServiceSpec
 from services.counts import replace_text
 
@@ -86,17 +87,6 @@ def spec(settings: "Settings", replicas: int | None) -> ServiceSpec:
     )
 
 
-def folder() -> Path:
-    """Of the configuration and the rules: in a wheel they lie inside of the package."""
-    here = Path(__file__).parent
-    for path in (here / "compose", here.parent / "compose"):
-        if (path / "prometheus.yml").is_file():
-            return path
-    raise SentinelError(
-        f"no prometheus.yml beside {here}", remedy="`pip install --force-reinstall sentinel-review` restores it"
-    )
-
-
 def rendered(text: str, targets: Path) -> str:
     """compose/prometheus.yml with the replicas from a file instead of by name."""
     listed = f"    file_sd_configs:\n      - files: ['{str(targets).replace(chr(39), chr(39) * 2)}']\n"
@@ -110,9 +100,9 @@ def command(binary: str, state: StateDir, environ: Mapping[str, str]) -> list[st
     """Writes what Prometheus reads, and returns how it is started: on loopback, its data bounded."""
     state.prometheus.mkdir(exist_ok=True)
     for name in RULES:
-        replace_text(state.prometheus / name, (folder() / name).read_text(encoding="utf-8"))
+        replace_text(state.prometheus / name, shipped(f"compose/{name}").read_text(encoding="utf-8"))
     config = state.prometheus / "prometheus.yml"
-    replace_text(config, rendered((folder() / "prometheus.yml").read_text(encoding="utf-8"), state.targets))
+    replace_text(config, rendered(shipped("compose/prometheus.yml").read_text(encoding="utf-8"), state.targets))
     return [
         binary,
         f"--config.file={config}",

@@ -50,6 +50,7 @@ class Port:
     REDIS: Final = 6379
     KAFKA: Final = 9092
     PROMETHEUS: Final = 9091
+    GRAFANA: Final = 3000
     INFERENCE: Final = 50051
     AUTOSCALER_METRICS: Final = 9090
     PUBLISHER_METRICS: Final = 9102

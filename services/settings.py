@@ -250,6 +250,15 @@ class PrometheusSettings(Section):
     retention_mb: int = Field(512, ge=16, description="megabytes after which the oldest metrics go sooner")
 
 
+class GrafanaSettings(Section):
+    """In containers alone."""
+
+    enabled: bool = Field(
+        True, description="show metrics: up starts Grafana too, in containers and where prometheus.enabled"
+    )
+    port: int = Field(Port.GRAFANA, ge=0, le=65535, description="its port, on loopback, where anybody may look")
+
+
 class AutoscalerSettings(Section):
     """The fewest replicas of a service are its own `replicas`, so that two settings cannot contradict each other."""
 
@@ -292,14 +301,28 @@ class ImagesSettings(Section):
     """Pinned by version; each can name another registry's, or one that the engine already has."""
 
     python: str = Field(
-        "python:3.11-slim-bookworm", description="what our own images are built on: Python 3.11 or newer"
+        "python:3.11-slim-bookworm",
+        description="what our own images are built on: Python 3.11 or newer; the default is listed in "
+        "https://github.com/docker-library/official-images/blob/master/library/python",
     )
     kafka: str = Field(
-        "apache/kafka:4.1.1", description="Apache Kafka, https://kafka.apache.org/41/getting-started/docker"
+        "apache/kafka:4.1.1",
+        description="Apache Kafka; the default is that of https://kafka.apache.org/41/getting-started/docker",
     )
-    redis: str = Field("redis:7.4-bookworm", description="Redis 7 or newer, https://hub.docker.com/_/redis")
+    redis: str = Field(
+        "redis:7.4-bookworm",
+        description="Redis 7 or newer; the default was listed by "
+        "https://github.com/docker-library/official-images/pull/17272",
+    )
     prometheus: str = Field(
-        "prom/prometheus:v3.7.2", description="Prometheus 2.42 or newer, https://hub.docker.com/r/prom/prometheus"
+        "prom/prometheus:v3.7.2",
+        description="Prometheus 2.42 or newer; Prometheus's own client runs the default: "
+        "https://github.com/prometheus/client_java/pull/1638",
+    )
+    grafana: str = Field(
+        "grafana/grafana:12.2.1",
+        description="Grafana 11 or newer, with wget in it; Grafana Labs test with the default: "
+        "https://github.com/grafana/jsonnet-libs/pull/1518",
     )
 
 
@@ -316,6 +339,7 @@ class Settings(Section):
     publisher: PublisherSettings = Field(default_factory=PublisherSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     prometheus: PrometheusSettings = Field(default_factory=PrometheusSettings)
+    grafana: GrafanaSettings = Field(default_factory=GrafanaSettings)
     autoscaler: AutoscalerSettings = Field(default_factory=AutoscalerSettings)
     docker: DockerSettings = Field(default_factory=DockerSettings)
     images: ImagesSettings = Field(default_factory=ImagesSettings)

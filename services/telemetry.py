@@ -90,7 +90,7 @@ class Metrics:
         )
         self.halted = Gauge("sentinel_consumer_halted", "1 while the consumer refuses to go on", registry=registry)
         self.autoscaler_replicas = Gauge(
-            "sentinel_autoscaler_replicas", "Replicas that the autoscaler asks for", ["service"], registry=registry
+            "sentinel_autoscaler_replicas", "Replicas that the autoscaler asks for", ["scaled"], registry=registry
         )
         self.github_requests = Counter(
             "sentinel_github_requests_total",

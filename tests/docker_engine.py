@@ -23,6 +23,7 @@ PYTHON_IMAGE = os.environ.get("SENTINEL_TEST_PYTHON_IMAGE", "sentinel-test-pytho
 REDIS_IMAGE = os.environ.get("SENTINEL_TEST_REDIS_IMAGE", "sentinel-test-redis")
 PROMETHEUS_IMAGE = os.environ.get("SENTINEL_TEST_PROMETHEUS_IMAGE", "sentinel-test-prometheus")
 KAFKA_IMAGE = os.environ.get("SENTINEL_TEST_KAFKA_IMAGE", "")
+GRAFANA_IMAGE = os.environ.get("SENTINEL_TEST_GRAFANA_IMAGE", "")
 
 _PROBE = (Path(__file__).parent.parent / "compose" / "images" / "probe.py").read_text(encoding="utf-8")
 _SERVICE = """

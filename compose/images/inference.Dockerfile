@@ -4,7 +4,10 @@ FROM ${BASE} AS build
 COPY requirements.txt /build/
 RUN python3 -m venv /build/pip && python3 -m venv --without-pip /opt/sentinel \
  && /build/pip/bin/pip --python /opt/sentinel/bin/python install --quiet --no-cache-dir --only-binary :all: \
-    --requirement /build/requirements.txt
+    --requirement /build/requirements.txt \
+ && find /opt/sentinel -type d -name tests -prune -exec rm -rf {} + \
+ && cd /opt/sentinel/lib/python3*/site-packages/onnxruntime \
+ && rm -rf backend datasets quantization tools transformers capi/libonnxruntime.so.*  # the binding holds that library itself
 COPY app /opt/app
 ENV PYTHONPATH=/opt/app
 RUN /opt/sentinel/bin/python -m compileall -q /opt/app \

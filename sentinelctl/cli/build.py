@@ -15,7 +15,7 @@ def build(
     """Build the images that containers run.
 
     Each is named by a digest of what goes into it, so `up` builds what is missing by itself and replaces what ran an
-    older one. `images.python` is what they are built on.
+    older one. `images.python` is what they are built on. A second name, without the digest, is for compose files.
     """
     import time
 
@@ -39,9 +39,13 @@ def build(
             began = time.monotonic()
             reference = found[name].reference
             size = runtime.build(reference, progress, is_fresh=no_cache)
+            runtime.tag(reference, found[name].tag)
             seconds = time.monotonic() - began
-            rows.append({"image": reference, "bytes": size, "seconds": round(seconds, 1)})
-            console.note(f"built {reference}, {size / _MB:.0f} MB, in {seconds:.1f} s")
+            base = runtime.size(settings.images.python)
+            rows.append({"image": reference, "bytes": size, "base_bytes": base, "seconds": round(seconds, 1)})
+            console.note(
+                f"built {reference}, {size / _MB:.0f} MB, {base / _MB:.0f} of them the base, in {seconds:.1f} s"
+            )
     runtime.close()
     if console.is_json:
         console.document({"version": 1, "base": settings.images.python, "images": rows})

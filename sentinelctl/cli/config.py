@@ -64,6 +64,35 @@ def init(
         console.document({"version": 1, "path": str(target)})
 
 
+@app.command("compose")
+def compose(
+    ctx: typer.Context,
+    path: Annotated[Path | None, typer.Argument(help="Where; default: standard output.")] = None,
+) -> None:
+    """Write the containers of `up` as a compose file.
+
+    Of a secret its variable alone; our own images are those that `build` made last.
+    """
+    from sentinelctl import compose_file
+    from sentinelctl.errors import UsageError
+
+    console, settings = ctx.obj.console, ctx.obj.written()
+    folder = path.parent if path is not None else None
+    if path is not None:
+        try:
+            path.write_text(compose_file.render(settings, folder), encoding="utf-8")
+        except OSError as exc:
+            raise UsageError(
+                f"cannot write {path}: {exc.strerror}", remedy="name a file in a folder that exists"
+            ) from exc
+        console.note(f"wrote {path}")
+    if console.is_json:
+        file = str(path) if path is not None else None
+        console.document({"version": 1, "path": file, "compose": compose_file.document(settings, folder)})
+    elif path is None:
+        console.text(compose_file.render(settings))
+
+
 @app.command("validate")
 def validate(ctx: typer.Context) -> None:
     """Check the settings file and the environment.

@@ -22,11 +22,12 @@ def up(
     names = named_services(only.split(","), project.services) if only is not None else None
     ready_s = timeout if wait else None
     found = change(console, project, lambda: project.plan_up(names), is_dry_run=dry_run, ready_s=ready_s)
+    running: list[str] = []
     if ready_s is not None:
         replicas = project.runtime.observe().replicas
         running = [replica.name for replica in replicas if names is None or replica.service in names]
         wait_ready(project.runtime, running, ready_s)
-    seen = overview(project, over_s=0)
+    seen = overview(project, ready=running)
     if console.is_json:
         console.document({**seen.document(), "operations": found.document()})
         return

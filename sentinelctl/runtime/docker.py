@@ -400,7 +400,18 @@ class DockerRuntime:
                     if text.startswith("Step "):
                         done, _, of = text.split(" ")[1].partition("/")
                         progress(f"build {reference}", int(done), int(of))
+        return self.size(reference)
+
+    def size(self, reference: str) -> int:
+        """In bytes, with all it is built on."""
+        with explained(f"looking at {reference}"):
             return int(self._image(reference)["Size"])
+
+    def tag(self, reference: str, also: str) -> None:
+        """Gives an image another name."""
+        repository, _, tag = also.rpartition(":")
+        with explained(f"tagging {reference}"):
+            self._client.tag(reference, repository, tag, force=True)
 
     def _give_up(self, reference: str, fault: str, lines: Sequence[str]) -> None:
         shown = "".join(f"\n  {line}" for line in lines[-10:])
@@ -418,12 +429,12 @@ class DockerRuntime:
         )
 
     def _pull(self, reference: str, progress: Progress) -> None:
+        from docker.utils import parse_repository_tag
+
         layers: dict[str, tuple[int, int]] = {}
-        repository, _, tag = (
-            reference.rpartition(":") if ":" in reference.rpartition("/")[2] else (reference, "", "latest")
-        )
+        repository, tag = parse_repository_tag(reference)  # or a digest
         with explained(f"pulling {reference}"):
-            for line in self._client.pull(repository, tag=tag, stream=True, decode=True):
+            for line in self._client.pull(repository, tag=tag or "latest", stream=True, decode=True):
                 if fault := line.get("error"):
                     raise no_image(f"pulling {reference}", fault)
                 detail = line.get("progressDetail") or {}

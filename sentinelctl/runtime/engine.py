@@ -124,8 +124,8 @@ def no_image(doing: str, said: str) -> PreflightError:
     return PreflightError(
         f"{doing}: {said.strip()}",
         remedy="with no hub in reach, bring the image (`docker load`, your own registry) and name it by its key in "
-        '[images]; prometheus.enabled = false does without Prometheus, and stream.kind = "sqlite" without Kafka: then '
-        "our own images are all",
+        "[images]; prometheus.enabled = false does without Prometheus and Grafana, grafana.enabled = false without "
+        'Grafana, and stream.kind = "sqlite" without Kafka: with the first and the last, our own images are all',
     )
 
 

@@ -33,7 +33,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class StateDir:
-    """Readable by its owner alone. No file in it holds a secret; `digest.key` keys the digests of them."""
+    """Readable by its owner alone. `digest.key` keys the digests of secrets; no file but Grafana's holds one."""
 
     path: Path
 
@@ -64,6 +64,11 @@ class StateDir:
     @property
     def digest_key(self) -> Path:
         return self.path / "digest.key"
+
+    @property
+    def grafana_password(self) -> Path:
+        """Of Grafana's admin, from its first start on."""
+        return self.path / "grafana.password"
 
     @property
     def logs(self) -> Path:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,8 +29,10 @@ from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.runtime.docker import DockerRuntime
+from services.settings import Settings, load
 from tests.docker_engine import (
     ADDRESS,
+    GRAFANA_IMAGE,
     KAFKA_IMAGE,
     PROMETHEUS_IMAGE,
     PYTHON_IMAGE,
@@ -49,6 +51,7 @@ pytestmark = [*needs_engine(), pytest.mark.e2e, pytest.mark.slow, pytest.mark.ti
 _COMMITS = 180
 
 needs_redis = pytest.mark.skipif(bool(missing(REDIS_IMAGE)), reason=missing(REDIS_IMAGE))
+needs_prometheus = pytest.mark.skipif(bool(missing(PROMETHEUS_IMAGE)), reason=missing(PROMETHEUS_IMAGE))
 needs_kafka = [
     pytest.mark.kafka_image,
     pytest.mark.skipif(not KAFKA_IMAGE, reason="SENTINEL_TEST_KAFKA_IMAGE names no image of Kafka"),
@@ -92,6 +95,9 @@ class Site:
             "SENTINEL_IMAGES_PROMETHEUS": PROMETHEUS_IMAGE,
             "SENTINEL_PROMETHEUS_ENABLED": "false",
             "SENTINEL_PROMETHEUS_PORT": "0",
+            "SENTINEL_GRAFANA_ENABLED": "false",
+            "SENTINEL_GRAFANA_PORT": "0",
+            "SENTINEL_IMAGES_GRAFANA": GRAFANA_IMAGE or "127.0.0.1:1/no/grafana:1",
             "SENTINEL_IMAGES_KAFKA": KAFKA_IMAGE or "127.0.0.1:1/no/kafka:1",
             "SENTINEL_GITHUB_API_URL": self.hub_url,
             "SENTINEL_GITHUB_PACING": "off",
@@ -275,6 +281,63 @@ def test_a_dry_run_sends_nothing_but_reads(site: Site, relay: Relay) -> None:
     assert {line.split()[0] for line in relay.requests} == {"GET"}
 
 
+def test_a_compose_file_gives_each_container_what_up_gives_it(site: Site) -> None:
+    written = site.done("config", "compose").document["compose"]
+    volumes = {f"{site.name}-{name}": name for name in written["volumes"]}
+    client = docker.APIClient(ADDRESS)
+    try:
+        made = {name: client.inspect_container(f"{site.name}-{name}-1") for name in written["services"]}
+    finally:
+        client.close()
+    assert made.keys() == {"inference", "extractor", "publisher", "webhook"}
+    for name, said in written["services"].items():
+        config, host = made[name]["Config"], made[name]["HostConfig"]
+        assert config["Image"].startswith(f"{said['image']}-")
+        assert (config["Cmd"], config["User"], config["StopSignal"]) == (
+            said["command"], said["user"], said["stop_signal"],
+        )  # fmt: skip
+        assert {one.partition("=")[0]: one.partition("=")[2] for one in config["Env"]}["HOME"] == "/tmp"
+        assert settings_of(config["Env"]) == settings_of(
+            f"{key}={site.environment[key] if value == f'${{{key}:?}}' else value}"
+            for key, value in said["environment"].items()
+        )
+        health = config["Healthcheck"]
+        assert health["Test"] == said["healthcheck"]["test"]
+        assert health["Retries"] == said["healthcheck"]["retries"]
+        for key in ("interval", "timeout", "start_period"):
+            assert f"{health[key.title().replace('_', '')] // 10**9}s" == said["healthcheck"][key]
+        assert (host["ReadonlyRootfs"], host["CapDrop"], host["SecurityOpt"], host["Init"]) == (
+            said["read_only"], said["cap_drop"], said["security_opt"], said["init"],
+        )  # fmt: skip
+        assert {f"{host[key] >> 20}m" for key in ("Memory", "MemorySwap")} == {said["mem_limit"]}
+        assert said["memswap_limit"] == said["mem_limit"]
+        assert (host["PidsLimit"], host["RestartPolicy"]["Name"]) == (said["pids_limit"], said["restart"])
+        assert [path + (f":{options}" if options else "") for path, options in host["Tmpfs"].items()] == said["tmpfs"]
+        assert host["LogConfig"] == {"Type": said["logging"]["driver"], "Config": said["logging"]["options"]}
+        sources = [one.removesuffix(":rw").split(":", 1) for one in host["Binds"] or ()]
+        assert [f"{volumes[source]}:{target}" for source, target in sources] == said.get("volumes", [])
+        ports = {key.partition("/")[0]: bound[0]["HostIp"] for key, bound in host["PortBindings"].items()}
+        assert [f"{address}::{inside}" for inside, address in ports.items()] == said["ports"]
+        assert f"{made[name]['Config']['Labels']['sentinel.grace_s']}s" == said["stop_grace_period"]
+
+
+def settings_of(env: Iterable[str]) -> Settings:
+    """What a role makes of its environment; its own name is no setting."""
+    pairs = dict(one.split("=", 1) for one in env)
+    return load(None, {name: value for name, value in pairs.items() if name != "SENTINEL_REPLICA"})
+
+
+def test_build_names_sizes_and_gives_the_name_that_compose_files_have(site: Site) -> None:
+    (built,) = site.done("build", "services").document["images"]
+    assert built["bytes"] > built["base_bytes"] > 0
+    client = docker.APIClient(ADDRESS)
+    try:
+        name = site.done("config", "compose").document["compose"]["services"]["webhook"]["image"]
+        assert client.inspect_image(name)["Id"] == client.inspect_image(built["image"])["Id"]
+    finally:
+        client.close()
+
+
 def test_one_services_setting_replaces_that_service_alone(site: Site) -> None:
     before = {name: one["pid"] for name, one in site.rows().items()}
     changed = site.done("up", SENTINEL_PUBLISHER_MAX_COMMENTS="9")
@@ -428,7 +491,7 @@ def test_claims_live_in_a_redis_container_that_outlives_down(
         assert account(again.sent, shown_by(hub)).duplicates == 0
 
 
-@pytest.mark.skipif(bool(missing(PROMETHEUS_IMAGE)), reason=missing(PROMETHEUS_IMAGE))
+@needs_prometheus
 def test_prometheus_scrapes_every_replica_by_name(site: Site) -> None:
     own = {"SENTINEL_PROMETHEUS_ENABLED": "true"}
     assert site.done("up", **own).operations == [f"create volume {site.name}-prometheus", "start prometheus-1"]
@@ -442,6 +505,45 @@ def test_prometheus_scrapes_every_replica_by_name(site: Site) -> None:
 
     eventually(lambda: up() == dict.fromkeys(["inference", "extractor", "publisher", "webhook"], "1"))
     assert site.done("up").operations == ["stop prometheus-1"]
+
+
+WATCHED = {"SENTINEL_PROMETHEUS_ENABLED": "true", "SENTINEL_GRAFANA_ENABLED": "true"}
+
+
+@needs_prometheus
+def test_a_grafana_that_no_hub_has_ends_up_before_anything_starts(site: Site) -> None:
+    before = site.rows()
+    absent = {"SENTINEL_IMAGES_GRAFANA": "127.0.0.1:1/no/grafana:1"}
+    planned = site.run("up", "--dry-run", **WATCHED, **absent)
+    assert {"pull 127.0.0.1:1/no/grafana:1", f"create volume {site.name}-grafana", "start grafana-1"} <= set(
+        planned.operations
+    )
+    refused = site.run("up", **WATCHED, **absent)
+    assert refused.code == 3
+    assert "127.0.0.1:1/no/grafana:1" in refused.document["error"]["message"]
+    assert "grafana.enabled = false" in refused.document["error"]["remedy"]
+    assert site.rows().keys() == before.keys()
+
+
+@needs_prometheus
+@pytest.mark.grafana_image
+@pytest.mark.skipif(not GRAFANA_IMAGE, reason="SENTINEL_TEST_GRAFANA_IMAGE names no image of Grafana")
+def test_grafana_shows_the_dashboard_to_whoever_looks_and_lets_nobody_change_it(site: Site) -> None:
+    up = site.done("up", "--timeout", "120", **WATCHED)
+    assert up.operations[-1] == "start grafana-1"
+    assert site.done("up", **WATCHED).operations == []
+    url = up.document["dashboard_url"]
+    with httpx2.Client(base_url=url, trust_env=False) as anybody:
+        assert anybody.get("/api/health").json()["database"] == "ok"
+        shown = anybody.get("/api/dashboards/uid/sentinel").json()
+        assert (shown["dashboard"]["title"], shown["meta"]["canSave"]) == ("Sentinel", False)
+        asked = {"queries": [{"refId": "A", "datasource": {"uid": "prometheus"}, "expr": "up", "instant": True}]}
+        eventually(lambda: bool(anybody.post("/api/ds/query", json=asked).json()["results"]["A"]["frames"]))
+        assert anybody.post("/api/dashboards/db", json={"dashboard": shown["dashboard"]}).status_code in (401, 403)
+        password = (site.folder / "state" / "grafana.password").read_text()
+        assert anybody.get("/api/org", auth=("admin", password)).status_code == 200
+        assert anybody.get("/api/admin/stats", auth=("admin", "admin")).status_code == 401
+    assert site.done("up").operations == ["stop grafana-1", "stop prometheus-1"]
 
 
 class TestKafka:

@@ -44,6 +44,7 @@ pytestmark = [
 ]  # fmt: skip
 
 ROLES = ("webhook", "extractor", "inference", "publisher")
+BESIDE = ("autoscaler", "prometheus")
 _WITHIN_S = 150.0  # the long windows are recorded once a minute
 
 
@@ -117,7 +118,13 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         (path / "package-lock.json").write_text(json.dumps({"version": number}))  # which no model reads
         git(path, "add", ".")
         git(path, "commit", "-qm", f"step {number}")
-    settings = {"SENTINEL_PROMETHEUS_ENABLED": "true", "SENTINEL_PROMETHEUS_PORT": "0"}
+    settings = {
+        "SENTINEL_PROMETHEUS_ENABLED": "true",
+        "SENTINEL_PROMETHEUS_PORT": "0",
+        "SENTINEL_AUTOSCALER_ENABLED": "true",
+        "SENTINEL_AUTOSCALER_METRICS_PORT": "0",
+        "SENTINEL_AUTOSCALER_INFERENCE_QUEUE_MS": "60000",  # a slow machine is no reason for another server here
+    }
     with Collector() as collector, running_fakehub([path], token=TOKEN, latency_ms=20) as fakehub:
         settings["SENTINEL_TRACING_ENDPOINT"] = collector.url
         with site_in(folder, fakehub.hub.base_url, **settings) as site:
@@ -135,7 +142,7 @@ def webhook(site: Site) -> str:
 def run(watched: Watched, sender: Sender) -> None:
     """The pushes, over several scrapes, and a record that makes no sense, as a broken producer would append it."""
     first_scrape = 'count(up{job="sentinel"} == 1)'
-    eventually(lambda: watched.values(first_scrape, is_instant=True) == [5.0])
+    eventually(lambda: watched.values(first_scrape, is_instant=True) == [float(len(ROLES + BESIDE))])
     pushes = sender.pushes
     for number in range(3):
         sender.pushes = pushes[4 * number : 4 * number + 4]
@@ -204,7 +211,7 @@ def test_targets_follow_the_replicas(watched: Watched) -> None:
         found = watched.ask("query", query='up{job="sentinel"} == 1')["result"]
         return {one["metric"]["instance"] for one in found}
 
-    expected = {*(f"{role}-1" for role in ROLES), "prometheus-1"}
+    expected = {f"{name}-1" for name in ROLES + BESIDE}
     watched.site.done("scale", "extractor=2")
     eventually(lambda: instances() == {*expected, "extractor-2"})
     watched.site.done("scale", "extractor=1")
@@ -261,7 +268,7 @@ def test_prometheus_comes_back_after_kill_9_with_what_it_had(watched: Watched) -
     def remembers() -> bool:
         try:
             return bool(watched.ask("query", query='up{instance="webhook-1"}', time=before)["result"])
-        except httpx2.HTTPError:
+        except (httpx2.HTTPError, ValueError):  # it says in plain words that it is not ready
             return False
 
     eventually(lambda: watched.site.pids()["prometheus-1"] not in (None, pid) and remembers())
@@ -269,7 +276,7 @@ def test_prometheus_comes_back_after_kill_9_with_what_it_had(watched: Watched) -
 
 def test_the_whole_stack_at_rest_stays_within_700_mb(watched: Watched) -> None:
     rows = watched.site.done("status").document["services"]
-    assert {row["service"] for row in rows} == {*ROLES, "prometheus"}
+    assert {row["service"] for row in rows} == {*ROLES, *BESIDE}
     assert sum(row["memory_bytes"] for row in rows) < 700 * 1000 * 1000
 
 

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sentinelctl.catalog import catalog
 from sentinelctl.containers import contained, data_owner, volumes
@@ -10,6 +11,8 @@ from sentinelctl.state import Container, Mount, ServiceSpec
 from services.settings import Settings, load
 
 SECRETS = {"SENTINEL_WEBHOOK_SECRET": "hook-secret", "SENTINEL_GITHUB_TOKEN": "forge-token"}
+PASSWORD = "of-the-admin"
+GRAFANA = Path(__file__).parents[2] / "grafana"
 
 
 def settings(tmp_path: Path, **environ: str) -> Settings:
@@ -18,7 +21,8 @@ def settings(tmp_path: Path, **environ: str) -> Settings:
 
 
 def by_name(given: Settings) -> dict[str, ServiceSpec]:
-    return {spec.name: spec for spec in contained(given, catalog(given, digest_key=b"key", scale={}))}
+    specs = contained(given, catalog(given, digest_key=b"key", scale={}), password=PASSWORD)
+    return {spec.name: spec for spec in specs}
 
 
 def container(spec: ServiceSpec) -> Container:
@@ -28,16 +32,8 @@ def container(spec: ServiceSpec) -> Container:
 
 def test_servers_come_before_the_services_that_need_them(tmp_path: Path) -> None:
     specs = by_name(settings(tmp_path))
-    assert list(specs) == [
-        "kafka",
-        "redis",
-        "inference",
-        "extractor",
-        "publisher",
-        "webhook",
-        "autoscaler",
-        "prometheus",
-    ]
+    roles = ["inference", "extractor", "publisher", "webhook", "autoscaler"]
+    assert list(specs) == ["kafka", "redis", *roles, "prometheus", "grafana"]
     assert [name for name, spec in specs.items() if spec.is_gate] == ["kafka", "redis"]
 
 
@@ -54,10 +50,11 @@ def test_a_cluster_of_ones_own_is_used_and_none_is_started(tmp_path: Path) -> No
         tmp_path, SENTINEL_STREAM_BOOTSTRAP="broker.example:9092", SENTINEL_CLAIMS_URL="rediss://cache.example"
     )
     specs = by_name(given)
-    assert list(specs) == ["inference", "extractor", "publisher", "webhook", "autoscaler", "prometheus"]
+    roles = ["inference", "extractor", "publisher", "webhook", "autoscaler"]
+    assert list(specs) == [*roles, "prometheus", "grafana"]
     assert specs["webhook"].env["SENTINEL_STREAM_BOOTSTRAP"] == "broker.example:9092"
     assert specs["webhook"].env["SENTINEL_CLAIMS_URL"] == "rediss://cache.example"
-    assert [one.name for one in volumes(given)] == ["sentinel-prometheus"]
+    assert [one.name for one in volumes(given)] == ["sentinel-prometheus", "sentinel-grafana"]
 
 
 def test_sqlite_lies_on_one_shared_volume_that_is_a_folder_of_this_machine(tmp_path: Path) -> None:
@@ -157,7 +154,7 @@ def test_no_container_runs_as_root(tmp_path: Path) -> None:
 
 def test_no_secret_is_in_what_is_shown_or_remembered(tmp_path: Path) -> None:
     for spec in by_name(settings(tmp_path)).values():
-        for secret in SECRETS.values():
+        for secret in (*SECRETS.values(), PASSWORD):
             assert secret not in repr(spec) + repr(spec.identity)
 
 
@@ -169,3 +166,36 @@ def test_other_weights_or_another_engine_are_other_images(tmp_path: Path) -> Non
     assert onnx != torch
     other = container(by_name(settings(tmp_path, SENTINEL_IMAGES_PYTHON="mine:1"))["inference"]).image
     assert other != onnx
+
+
+def test_grafana_is_open_for_looking_on_loopback_and_calls_nobody(tmp_path: Path) -> None:
+    spec = by_name(settings(tmp_path))["grafana"]
+    (http,) = spec.ports
+    assert (http.host, http.number, http.inside) == ("127.0.0.1", 3000, 3000)
+    assert (spec.env["GF_AUTH_ANONYMOUS_ENABLED"], spec.env["GF_AUTH_ANONYMOUS_ORG_ROLE"]) == ("true", "Viewer")
+    assert spec.secrets == {"GF_SECURITY_ADMIN_PASSWORD": PASSWORD}, "else it would be admin's well-known one"
+    calls = ("REPORTING_ENABLED", "FOR_UPDATES", "FOR_PLUGIN_UPDATES", "FEED_ENABLED", "EXTERNAL_ENABLED")
+    assert {value for name, value in spec.env.items() if name.endswith(calls)} == {"false"}
+    assert spec.env["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+
+
+def test_grafana_is_given_every_file_it_is_provisioned_from(tmp_path: Path) -> None:
+    given = container(by_name(settings(tmp_path))["grafana"]).mounts
+    files = {Path(mount.source): mount for mount in given if mount.is_read_only}
+    assert files.keys() == {path for path in GRAFANA.rglob("*") if path.suffix in (".yml", ".json")}
+    for path, mount in files.items():
+        assert mount.target == f"/etc/grafana/{path.relative_to(GRAFANA)}"
+    assert [mount for mount in given if not mount.is_read_only] == [Mount("sentinel-grafana", "/var/lib/grafana")]
+
+
+def test_grafana_asks_the_prometheus_that_runs_beside_it(tmp_path: Path) -> None:
+    (source,) = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    prometheus = by_name(settings(tmp_path))["prometheus"]
+    assert source["url"] == f"http://{prometheus.name}:{prometheus.ports[0].inside}"
+
+
+@pytest.mark.parametrize("off", ["SENTINEL_GRAFANA_ENABLED", "SENTINEL_PROMETHEUS_ENABLED"])
+def test_grafana_is_left_out_where_it_is_switched_off_or_has_nobody_to_ask(tmp_path: Path, off: str) -> None:
+    given = settings(tmp_path, **{off: "false"})
+    assert by_name(given)["grafana"].replicas == 0
+    assert "sentinel-grafana" not in [one.name for one in volumes(given)]

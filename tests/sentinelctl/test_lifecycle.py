@@ -200,3 +200,20 @@ def test_what_is_replaced_is_ready_before_the_next_is_touched(tmp_path: Path) ->
     with pytest.raises(UnhealthyError, match="a-1 is not ready after 0 s"):
         project.apply(plan, ready_s=0)
     assert recording.done == ["replace a-1"]
+
+
+def test_the_password_of_grafanas_admin_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
+    external = {"SENTINEL_STREAM_KIND": "sqlite", "SENTINEL_CLAIMS_KIND": "sqlite"}
+    project = Project(settings(tmp_path, SENTINEL_PROJECT_RUNTIME="docker", **external))
+    path = project.state_dir.grafana_password
+
+    def given() -> str:
+        return next(spec for spec in project.desired() if spec.name == "grafana").secrets["GF_SECURITY_ADMIN_PASSWORD"]
+
+    assert given() != given(), "nobody keeps one before `up`"
+    assert not path.exists()
+    project.prepare()
+    assert given() == given() == path.read_text()
+    assert len(given()) > 20
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path in project.data_files()

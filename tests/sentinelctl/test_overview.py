@@ -48,14 +48,14 @@ def test_an_age_is_in_the_largest_unit_that_it_fills(started_at: float, shown: l
 
 
 def test_what_does_not_run_has_no_pid_no_age_and_no_use() -> None:
-    _, row, _ = printed(seen(Row(CRASHED, "crashed: exit 2", None), Row(READY, "", Usage(1.0, 1024))))
+    beside = Row(replace(READY, index=2), "", Usage(1.4, 60 * 1024 * 1024))
+    _, row, _ = printed(seen(Row(CRASHED, "crashed: exit 2", None), beside))
     assert row == ["webhook-1", "–", "crashed", "–", "2", "–", "–", "http", "8000"]
 
 
-def test_a_table_without_any_measurement_has_no_column_for_it() -> None:
-    head, row = printed(seen(Row(READY, "", None)))
-    assert head == ["replica", "pid", "health", "up", "restarts", "ports"]
-    assert row[-2:] == ["http", "8000"]
+def test_use_that_nobody_measured_takes_no_column() -> None:
+    header, _ = printed(seen(Row(READY, "", None)))
+    assert header == ["replica", "pid", "health", "up", "restarts", "ports"]
 
 
 @pytest.mark.parametrize(
@@ -152,3 +152,15 @@ def test_a_log_that_does_not_answer_is_said_beside_what_runs(tmp_path: Path) -> 
     assert shown.lag == []
     assert "Kafka at 127.0.0.1:1" in shown.document()["log_fault"]
     assert [note for note in shown.notes() if note.startswith("lag unknown: Kafka at 127.0.0.1:1")]
+
+
+def test_the_addresses_of_prometheus_and_grafana_are_named_for_people_and_in_the_document() -> None:
+    ports = {"prometheus": 9091, "grafana": 3000}
+    rows = [
+        Row(Replica(service=name, index=1, identity={}, ports={"http": port}), "", None) for name, port in ports.items()
+    ]
+    shown = seen(*rows)
+    assert "dashboard: http://127.0.0.1:3000" in shown.notes()
+    assert shown.document()["dashboard_url"] == "http://127.0.0.1:3000"
+    assert shown.document()["metrics_url"] == "http://127.0.0.1:9091"
+    assert seen().document()["dashboard_url"] == ""

@@ -16,10 +16,11 @@ from sentinelctl import prometheus
 from sentinelctl.errors import SentinelError
 from sentinelctl.lifecycle import Project
 from sentinelctl.runtime.statefile import StateDir
+from sentinelctl.shipped import shipped
 from sentinelctl.state import Kind
 from services.settings import Settings, load
 
-CONFIG = (prometheus.folder() / "prometheus.yml").read_text()
+CONFIG = shipped("compose/prometheus.yml").read_text()
 
 
 def settings(tmp_path: Path, **environ: str) -> Settings:

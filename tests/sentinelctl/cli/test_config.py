@@ -94,3 +94,16 @@ def test_validate_warns_of_a_variable_that_nothing_reads(ctl: Ctl) -> None:
         "SENTINEL_WEBHOK_SECRET is no setting; is SENTINEL_WEBHOOK_SECRET meant?",
     ]
     assert "warning: SENTINEL_FLAVOUR is no setting\n" in ctl("config", "validate", **environ).err
+
+
+def test_compose_is_written_to_a_file_or_to_standard_output(ctl: Ctl, tmp_path: Path) -> None:
+    text = ctl("config", "compose").out
+    assert text.startswith("# Written by `sentinelctl config compose")
+    assert "wrote here.yaml" in ctl("config", "compose", "here.yaml").err
+    assert (tmp_path / "here.yaml").read_text().splitlines()[:5] == text.splitlines()[:5]
+    document = ctl("config", "compose", "--json").document
+    assert (document["version"], document["path"]) == (1, None)
+    assert "webhook" in document["compose"]["services"]
+    refused = ctl("config", "compose", "nowhere/here.yaml")
+    assert refused.code == 2
+    assert "cannot write nowhere/here.yaml: No such file" in refused.err
