@@ -262,10 +262,10 @@ class GrafanaSettings(Section):
 class AutoscalerSettings(Section):
     """The fewest replicas of a service are its own `replicas`, so that two settings cannot contradict each other."""
 
-    enabled: bool = Field(
-        False,
-        description="let up start the autoscaler, which sets how many replicas of a service run by what waits; its "
-        "container is given the Docker socket",
+    enabled: bool | Literal["auto"] = Field(
+        "auto",
+        description="let up start the autoscaler, which sets how many replicas of a service run by what waits; auto: "
+        "in containers on this machine's engine, whose socket its container is given",
     )
     metrics_port: int = Field(Port.AUTOSCALER_METRICS, ge=0, le=65535, description="port of /health, /ready, /metrics")
     interval_s: float = Field(5, ge=0.1, le=300, description="seconds between two looks at the lag")

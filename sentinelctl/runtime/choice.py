@@ -4,7 +4,7 @@ from typing import Any
 
 from sentinelctl.containers import own_bootstrap, own_claims_url
 from sentinelctl.runtime.embedded import EmbeddedRuntime
-from sentinelctl.runtime.engine import address_of, silence
+from sentinelctl.runtime.engine import address_of, is_local, silence
 from services.settings import ClaimsSettings, Settings, StreamSettings
 
 
@@ -33,5 +33,7 @@ def settled(settings: Settings) -> tuple[Settings, str]:
         changed["stream"]["bootstrap"] = own_bootstrap(settings)
     if is_docker and claims.url == ClaimsSettings.model_fields["url"].default:
         changed["claims"]["url"] = own_claims_url(settings)
+    if settings.autoscaler.enabled == "auto":
+        changed["autoscaler"] = {"enabled": is_docker and is_local(address_of(settings.docker.host))}
     sections = {name: getattr(settings, name).model_copy(update=values) for name, values in changed.items()}
     return settings.model_copy(update=sections), why

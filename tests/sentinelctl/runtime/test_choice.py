@@ -50,6 +50,22 @@ def test_our_own_servers_are_reached_at_their_ports_and_a_cluster_at_its_own(tmp
     assert settled(given)[0].stream.bootstrap == "broker:9092"
 
 
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        pytest.param({"SENTINEL_PROJECT_RUNTIME": "embedded"}, False, id="processes share the same cores"),
+        pytest.param({}, True, id="containers"),
+        pytest.param({"SENTINEL_DOCKER_HOST": "tcp://10.0.0.2:2376"}, False, id="another machine's engine"),
+        pytest.param({"SENTINEL_AUTOSCALER_ENABLED": "false"}, False, id="no socket for it"),
+    ],
+)
+def test_containers_are_scaled_by_what_waits_unless_told_otherwise(
+    tmp_path: Path, environ: dict[str, str], expected: bool
+) -> None:
+    given = settings(tmp_path, **{"SENTINEL_PROJECT_RUNTIME": "docker", **environ})
+    assert settled(given)[0].autoscaler.enabled is expected
+
+
 def test_what_is_settled_stays_settled(tmp_path: Path) -> None:
     once, _ = settled(settings(tmp_path, SENTINEL_PROJECT_RUNTIME="docker"))
     assert settled(once)[0] == once
