@@ -162,8 +162,9 @@ class ScoringEngine:
         return list(np.split(probabilities, ends[:-1])) if chunks else []
 
     def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
+        texts = {line.new: line.text for line in hunk.lines if line.new is not None}
         found = [
-            self._finding(hunk, line, self._rules[name], 1.0, True)
+            self._finding(hunk.path, line, texts[line], self._rules[name], 1.0, True)
             for line, name in rule_findings(hunk)
             if name in self._rules
         ]
@@ -173,7 +174,8 @@ class ScoringEngine:
                 line, best = hunk.lines[at].new, self._best(score[row, 1:], allowed)
                 if line is not None and best is not None:
                     column, confidence, is_shown = best
-                    found.append(self._finding(hunk, line, self._concepts[column], confidence, is_shown))
+                    concept = self._concepts[column]
+                    found.append(self._finding(hunk.path, line, texts[line], concept, confidence, is_shown))
         return tuple(
             sorted(
                 found, key=lambda each: (each.line, -SEVERITIES.index(each.severity), -each.confidence, each.concept)
@@ -197,14 +199,14 @@ class ScoringEngine:
         return (column, confidence, bool(shown.any())) if confidence >= MIN_CONFIDENCE else None
 
     @staticmethod
-    def _finding(hunk: Hunk, line: int, concept: Concept, confidence: float, is_shown: bool) -> Finding:
+    def _finding(path: str, line: int, text: str, concept: Concept, confidence: float, is_shown: bool) -> Finding:
         return Finding(
-            path=hunk.path,
+            path=path,
             line=line,
             side="RIGHT",
             concept=concept.id,
             title=concept.title,
-            text=concept.text,
+            text=concept.say(text),
             category=concept.category,
             severity=concept.severity,
             confidence=confidence,

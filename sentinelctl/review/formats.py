@@ -106,8 +106,8 @@ def _rule(concept: Concept) -> dict[str, Any]:
     return {
         "id": concept.id,
         "shortDescription": {"text": concept.title},
-        "fullDescription": {"text": concept.text},
-        "help": {"text": concept.text},
+        "fullDescription": {"text": concept.say()},
+        "help": {"text": concept.say()},
         "defaultConfiguration": {"level": _LEVELS[concept.severity]},
         "properties": {"tags": [concept.category], "severity": concept.severity},
     }
