@@ -65,6 +65,38 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
     )
 
 
+@app.command("concepts")
+def concepts(
+    ctx: typer.Context,
+    language: Annotated[str | None, typer.Option(help="Only those asked of this language.")] = None,
+) -> None:
+    """The catalog: what a finding can say, with its severity and category. -v adds the texts."""
+    from rich.table import Table
+
+    from model.labels import CATEGORIES, SEVERITIES, load_concepts
+    from sentinelctl.errors import UsageError
+    from sentinelctl.review.explain import plain, spoken
+
+    console, every = ctx.obj.console, load_concepts()
+    if language is not None:
+        languages = sorted({each for concept in every for each in concept.languages} - {"*"})
+        if language not in languages:
+            raise UsageError(f"no concept is asked of {language!r}", remedy=f"there are {', '.join(languages)}")
+        every = tuple(concept for concept in every if concept.speaks(language))
+    if console.is_json:
+        console.document({"version": 1, "concepts": [plain(concept) for concept in every]})
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for title in ("category", "severity", "concept", "title", "languages", *(["text"] if console.is_verbose else [])):
+        table.add_column(title)
+    order = sorted(every, key=lambda each: (CATEGORIES.index(each.category), -SEVERITIES.index(each.severity), each.id))
+    for concept in order:
+        row = (concept.category, concept.severity, concept.id, concept.title, spoken(concept))
+        table.add_row(*row, *([concept.say()] if console.is_verbose else []))
+    console.out.print(table, markup=False)
+    console.note(f"{len(every)} concepts; `sentinelctl review --explain CONCEPT` shows one")
+
+
 _ROWS = (
     ("suggestion or worse, line AP", "line_ap"),
     ("the same, text never seen", "unseen_text"),

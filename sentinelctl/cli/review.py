@@ -41,8 +41,18 @@ def review(
         Severity | None, typer.Option(help="Exit with 99 when a finding this severe or worse is shown.")
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="CONCEPT", help="Say what a concept means instead of reviewing.")
+    ] = None,
 ) -> None:
     """Review a change of the repository around you: no server, no network."""
+    if explain is not None:
+        if range_ is not None or staged or diff is not None:
+            raise UsageError(
+                "--explain shows a concept and reviews no change", remedy="leave RANGE, --staged, --diff out"
+            )
+        _explain(ctx.obj.console, explain, weights)
+        return
     if sum((range_ is not None, staged, diff is not None)) > 1:
         raise UsageError("RANGE, --staged and --diff each name a change", remedy="give one of them")
     console: Console = ctx.obj.console
@@ -60,6 +70,21 @@ def review(
     _write(console, "json" if console.is_json else format or "text", change, reviewed)
     if fail_on is not None and reviewed.reaches(fail_on):
         raise typer.Exit(Exit.THRESHOLD)
+
+
+def _explain(console: "Console", name: str, weights: Path | None) -> None:
+    from model.engine import ModelError, read_manifest
+    from sentinelctl.review.explain import lines, named, plain
+
+    concept = named(name)
+    if console.is_json:
+        console.document({"version": 1, **plain(concept)})
+        return
+    try:
+        for line in lines(concept, read_manifest(weights)):
+            console.out.print(line)
+    except ModelError as exc:
+        raise SentinelError(str(exc)) from exc
 
 
 def _change(range_: str | None, staged: bool, diff: str | None) -> "Change":

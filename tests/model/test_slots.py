@@ -62,7 +62,11 @@ LINES = [
     ("needless_comprehension", "    names = list([row.name for row in rows])", "list"),
     ("manual_comprehension", "        names.append(row.name)", "names.append"),
     ("insecure_random", "    token = random.choice(letters)", "random.choice"),
-    ("sql_string_build", """    cursor.execute("SELECT * FROM users WHERE id = %s" % id)""", "SELECT"),
+    (
+        "sql_string_build",
+        """    cursor.execute("SELECT * FROM users WHERE id = %s" % id)""",
+        "SELECT * FROM users WHERE id =",
+    ),
     ("partial_exec_path", '    subprocess.check_output(["git", "log"])', "subprocess.check_output"),
     ("shell_injection", "    subprocess.run(command, shell=True)", "subprocess.run"),
     ("weak_hash", "    return hashlib.md5(data).hexdigest()", "md5"),

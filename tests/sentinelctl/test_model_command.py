@@ -132,6 +132,44 @@ def test_without_torch_the_way_to_get_it_is_named() -> None:
         assert "pip install 'sentinel-review[train]'" in done.stderr
 
 
+def test_the_catalog_is_printed_by_category_and_of_one_language_when_asked(run: Run) -> None:
+    code, out, err = run("concepts")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert sorted(row[2] for row in rows) == sorted(concept.id for concept in load_concepts())
+    assert f"{len(load_concepts())} concepts" in err
+    categories = [row[0] for row in rows]
+    assert len(set(categories)) == 12
+    assert categories == sorted(categories, key=categories.index)
+    code, out, err = run("concepts", "--language", "go")
+    assert [line.split()[2] for line in out.splitlines() if "receiver_name" in line] == ["receiver_name"]
+    assert "mutable_default" not in out
+    assert f"{len(out.splitlines()) - 1} concepts" in err
+
+
+def test_the_catalog_under_json_has_every_text(run: Run) -> None:
+    code, out, err = run("concepts", "--language", "shell", "--json")
+    assert (code, err) == (0, "")
+    found = {each["concept"]: each for each in json.loads(out)["concepts"]}
+    spoken = [concept for concept in load_concepts() if concept.speaks("shell")]
+    assert {name: each["text"] for name, each in found.items()} == {concept.id: concept.say() for concept in spoken}
+    assert found["unquoted_variable"]["teachers"] == ["shellcheck:SC2086"]
+    assert found["unquoted_variable"]["slots"] == ["variable"]
+
+
+def test_the_texts_are_shown_when_more_is_asked_for(run: Run) -> None:
+    text = next(concept.say() for concept in load_concepts() if concept.id == "bare_except")
+    assert text not in run("concepts")[1]
+    assert text in run("concepts", "-v")[1]
+
+
+def test_a_language_that_no_concept_is_asked_of_is_refused_with_those_there_are(run: Run) -> None:
+    code, _, err = run("concepts", "--language", "cobol")
+    assert code == 2
+    assert "no concept is asked of 'cobol'" in err
+    assert "go, java, javascript, python" in err
+
+
 @pytest.fixture(scope="module")
 def torch() -> None:
     pytest.importorskip("torch")

@@ -4,6 +4,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,57 @@ def test_weights_that_cannot_be_served_are_refused(repository: Path, run: Run, t
     code, _, err = run("--weights", str(tmp_path / "none"))
     assert code == 1
     assert "no model at" in err
+
+
+def test_a_concept_is_explained_with_what_taught_it_and_what_the_weights_do_with_it(weights: Path, run: Run) -> None:
+    code, out, _ = run("--explain", "bare_except")
+    assert code == 0
+    assert out.startswith("Bare except (bare_except)\nbug, error handling; python\n")
+    assert "Name the exceptions" in out
+    assert "taught by ruff E722" in out
+    assert "shows it from" in out
+    assert "decided by a rule in code" in run("--explain", "todo_left")[1]
+
+
+def test_weights_that_never_learned_a_concept_or_never_show_it_say_so(weights: Path, tmp_path: Path) -> None:
+    from model.engine import read_manifest
+    from sentinelctl.review.explain import lines, named
+
+    def said(concept: str, **thresholds: float) -> str:
+        document = read_manifest(weights)
+        manifest = replace(document, concepts=("bare_except",), thresholds=thresholds)
+        return str(list(lines(named(concept), manifest))[-1])
+
+    assert "was not taught it" in said("debug_print")
+    assert "never shows it" in said("bare_except", bare_except=1.01)
+    assert "shows it from 42% confidence" in said("bare_except", bare_except=0.42)
+
+
+def test_a_concept_under_json_is_what_the_catalog_lists(run: Run) -> None:
+    code, out, _ = run("--explain", "magic_value", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["version"], found["concept"], found["severity"]) == (1, "magic_value", "nit")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("bare_excpt", "near it: bare_except,"),
+        ("sql-injection", "shell_injection"),
+        ("SQL", "sql_string_build"),
+        ("zzz", "`sentinelctl model concepts` lists all"),
+        ("", "`sentinelctl model concepts` lists all"),
+    ],
+)
+def test_a_name_that_is_no_concept_is_refused_with_those_near_it(name: str, near: str, run: Run) -> None:
+    code, out, err = run("--explain", name)
+    assert (code, out) == (2, "")
+    assert f"no concept is called {name!r}" in err
+    assert near in err
+
+
+def test_a_change_and_a_concept_are_not_asked_for_at_once(run: Run) -> None:
+    code, _, err = run("HEAD", "--explain", "bare_except")
+    assert code == 2
+    assert "reviews no change" in err
