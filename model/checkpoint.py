@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from model.config import EncoderConfig, build
 from model.encoder import Encoder
+from model.engine import ModelError
 from model.inputs.tokenizer import Tokenizer
 
 MANIFEST: Final = "manifest.json"
@@ -19,7 +20,7 @@ TOKENIZER: Final = "tokenizer.model"
 FORMAT: Final = 1
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ModelError):
     """Files that do not belong together; the message says what was expected and found."""
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model.inputs.chunk import Chunk, chunks
+from model.inputs.chunk import MAX_TOKENS, Chunk, chunks
 from model.inputs.diff import Hunk
 from model.inputs.files import is_test_path, language
 from model.inputs.tokenizer import Tokenizer, TokenizerError
@@ -127,6 +127,7 @@ class ScoringEngine:
         self._concepts = tuple(by_id[name] for name in manifest.concepts)
         self._thresholds = np.array([manifest.thresholds.get(name, 1.0) for name in manifest.concepts])
         self._taught = frozenset(manifest.languages)
+        self._max_tokens = int(manifest.document.get("config", {}).get("max_tokens", MAX_TOKENS))
         columns = forward(np.ones((1, 1), np.int64)).shape[1]
         if columns != 1 + len(manifest.concepts):
             raise ModelError(
@@ -138,7 +139,7 @@ class ScoringEngine:
         return None if language(hunk.path) in self._taught else "language_not_taught"
 
     def encode(self, hunk: Hunk) -> tuple[Chunk, ...]:
-        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer)
+        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer, max_tokens=self._max_tokens)
 
     def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
         rows = [row for chunk in chunks for row in chunk.rows]
@@ -223,17 +224,23 @@ def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | 
     threads = threads or len(
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
-    makers = {"onnx": (_ONNX, _onnx), "torchscript": (_TORCHSCRIPT, _torchscript)}
-    if kind not in makers:
-        raise ModelError(f"no engine is called {kind!r}; there are {' and '.join(makers)}")
-    file, make = makers[kind]
     manifest = read_manifest(folder)
     try:
         tokenizer = Tokenizer(read_verified(folder, _TOKENIZER, manifest))
     except TokenizerError as exc:
         raise ModelError(f"{folder / _TOKENIZER}: {exc}") from exc
-    forward = make(read_verified(folder, file, manifest))
-    return ScoringEngine(kind, manifest, tokenizer, load_concepts(), forward, threads=threads)
+    return ScoringEngine(
+        kind, manifest, tokenizer, load_concepts(), load_forward(kind, folder, manifest), threads=threads
+    )
+
+
+def load_forward(kind: str, folder: Path, manifest: Manifest) -> Forward:
+    """The forward pass of an engine alone: tokens (rows, length) to logits. Raises ModelError."""
+    makers = {"onnx": (_ONNX, _onnx), "torchscript": (_TORCHSCRIPT, _torchscript)}
+    if kind not in makers:
+        raise ModelError(f"no engine is called {kind!r}; there are {' and '.join(makers)}")
+    file, make = makers[kind]
+    return make(read_verified(folder, file, manifest))
 
 
 def review(

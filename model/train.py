@@ -16,6 +16,7 @@ from model import checkpoint, dataset
 from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError, Rows
 from model.encoder import Encoder
+from model.engine import load_forward, read_manifest
 from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import Tokenizer
@@ -165,7 +166,7 @@ def finish(
 ) -> None:
     """Calibrates on validation and writes the folder of weights."""
     checkpoint.save(out, encoder, tokenizer)
-    served = export_onnx(encoder, out)
+    export_onnx(encoder, out)
     logits = probabilities(encoder, validation, raw=True)
     temperature = fit_temperature(logits, validation.labels)
     manifest = {
@@ -183,6 +184,7 @@ def finish(
     }
     checkpoint.write_manifest(out, manifest)
     if len(validation):
+        served = load_forward("onnx", out, read_manifest(out))
         same = parity(encoder, served, validation.padded(np.arange(min(512, len(validation)))))
         progress(
             f"int8 beside torch on {same.rows} lines: same label {same.same_label:.3f}, "

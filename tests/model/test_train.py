@@ -58,10 +58,12 @@ def test_the_weights_load_in_the_engine_and_find_the_pattern_in_lines_never_seen
         ("add", "        total_header_path = load(socket_total_window)"),
         ("add", "    except:"),
         ("add", "        print(total_header_path)"),
+        ("add", "        return socket_total_window_record"),
         ("ctx", "    try:"),
         ("add", "        client_answer_column = load(path_parser_header)"),
         ("add", "    except path_parser_header.Missing:"),
         ("add", "        log.info(client_answer_column)"),
+        ("add", "        return path_parser_header_column"),
     ]
     known = {line.text for record in dataset.read(trained.data, "train") for line in record.hunk.lines}
     assert {text for _, text in lines} & known == {"    try:", "    except:"}
