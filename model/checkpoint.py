@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.config import EncoderConfig, build
-from model.encoder import Encoder
+from model.encoder import Network
+from model.encoder import build as build_network
 from model.engine import ModelError
 from model.inputs.tokenizer import Tokenizer
 
@@ -24,14 +25,14 @@ class CheckpointError(ModelError):
     """Files that do not belong together; the message says what was expected and found."""
 
 
-def save(folder: Path, encoder: Encoder, tokenizer: Tokenizer) -> None:
+def save(folder: Path, encoder: Network, tokenizer: Tokenizer) -> None:
     """Half precision: training from it goes on as well, at half the size."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.half().contiguous() for name, value in encoder.state_dict().items()}, folder / WEIGHTS)
     (folder / TOKENIZER).write_bytes(tokenizer.model)
 
 
-def load(folder: Path) -> tuple[Encoder, Tokenizer, dict[str, Any]]:
+def load(folder: Path) -> tuple[Network, Tokenizer, dict[str, Any]]:
     """Encoder (float32, ready to answer), tokenizer and manifest. Raises CheckpointError."""
     manifest = read_manifest(folder)
     for name in (WEIGHTS, TOKENIZER):
@@ -48,7 +49,7 @@ def load(folder: Path) -> tuple[Encoder, Tokenizer, dict[str, Any]]:
         raise CheckpointError(
             f"the tokenizer has {len(tokenizer)} pieces, the encoder {config.vocab_size}; export again"
         )
-    encoder = Encoder(config, 1 + len(manifest["concepts"]))
+    encoder = build_network(config, 1 + len(manifest["concepts"]))
     encoder.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
     return encoder.eval(), tokenizer, manifest
 
@@ -83,7 +84,7 @@ def _torchscript(folder: Path) -> tuple[str, ...]:
     return ("encoder.torchscript.pt",) if (folder / "encoder.torchscript.pt").exists() else ()
 
 
-def half(encoder: Encoder) -> Encoder:
+def half(encoder: Network) -> Network:
     """The encoder as `load` will return it: rounded once to half precision."""
     with torch.no_grad():
         for value in encoder.parameters():

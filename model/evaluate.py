@@ -18,7 +18,7 @@ from model import baselines, checkpoint, dataset
 from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Rows
-from model.encoder import Encoder
+from model.encoder import Network
 from model.engine import load_engine
 from model.inputs.chunk import Chunk
 from model.labels import SEVERITIES, Concept, load_concepts
@@ -29,10 +29,10 @@ _PRECISION: Final = 0.6  # asked of what is shown
 _SUPPORT: Final = 8  # validation lines of a concept, and lines above the threshold, to believe a precision
 
 
-def probabilities(encoder: Encoder, rows: Rows, *, temperature: float = 1.0, raw: bool = False) -> Floats:
+def probabilities(encoder: Network, rows: Rows, *, temperature: float = 1.0, raw: bool = False) -> Floats:
     """(rows, outputs) by torch; logits when `raw`."""
     order = np.argsort(rows.lengths, kind="stable")
-    found = np.zeros((len(rows), encoder.head.out_features), np.float32)
+    found = np.zeros((len(rows), encoder.outputs), np.float32)
     with torch.inference_mode():
         for at in range(0, len(order), 256):
             picked = order[at : at + 256]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from model.checkpoint import ONNX
-from model.encoder import Encoder
+from model.encoder import Network
 from model.engine import Forward
 from model.inputs.chunk import chunks
 from model.inputs.diff import number_lines
@@ -32,7 +32,7 @@ class Parity:
     rows: int
 
 
-def export_onnx(encoder: Encoder, folder: Path) -> Path:
+def export_onnx(encoder: Network, folder: Path) -> Path:
     """Writes encoder.int8.onnx: input `tokens` int64 (rows, length), output `logits` float32 (rows, outputs)."""
     target = folder / ONNX
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
@@ -52,7 +52,7 @@ def export_onnx(encoder: Encoder, folder: Path) -> Path:
     return target
 
 
-def export_torchscript(encoder: Encoder, folder: Path) -> Path:
+def export_torchscript(encoder: Network, folder: Path) -> Path:
     """Writes encoder.torchscript.pt, which is code: the engine loads it only by the SHA-256 of the manifest."""
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -60,7 +60,7 @@ def export_torchscript(encoder: Encoder, folder: Path) -> Path:
     return folder / TORCHSCRIPT
 
 
-def parity(encoder: Encoder, served: Forward, tokens: npt.NDArray[np.int64]) -> Parity:
+def parity(encoder: Network, served: Forward, tokens: npt.NDArray[np.int64]) -> Parity:
     """Compares an exported forward pass with torch's on padded rows (rows, length)."""
     with torch.inference_mode():
         theirs = torch.from_numpy(served(tokens)).softmax(-1)
@@ -82,7 +82,7 @@ def own_rows(tokenizer: Tokenizer, max_tokens: int) -> npt.NDArray[np.int64]:
     return padded
 
 
-def _example(encoder: Encoder) -> torch.Tensor:
+def _example(encoder: Network) -> torch.Tensor:
     example = torch.randint(1, encoder.config.vocab_size, (3, 11))
     example[1, 7:] = 0
     return example

@@ -1,5 +1,6 @@
 """One training run: records to a folder of weights. Stops and goes on again where it stopped."""
 
+import math
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -10,19 +11,18 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from model import checkpoint, dataset
 from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError, Rows
-from model.encoder import Encoder
+from model.encoder import Network, TwoHeads, parameters
+from model.encoder import build as build_network
 from model.engine import load_forward, read_manifest
 from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import Tokenizer
 from model.labels import Concept, learned, load_concepts
 
-NAME: Final = "sentinel-small"
 VERSION: Final = "0.1.0"
 MIN_LINES: Final = 12  # of a concept in training, for it to have an output
 _SAVE_EVERY_S: Final = 120.0
@@ -55,7 +55,10 @@ def train(
         f"{len(rows):,} lines of {len(rows.names)} repositories, {int((rows.labels > 0).sum()):,} with a finding, "
         f"{len(concepts)} concepts"
     )
-    encoder = Encoder(encoder_config, 1 + len(concepts))
+    encoder = build_network(encoder_config, 1 + len(concepts))
+    if isinstance(encoder, TwoHeads):
+        encoder.learn_counts(concepts, np.bincount(rows.labels, minlength=encoder.outputs).tolist())
+    progress(f"recipe {recipe.name}: {parameters(encoder):,} parameters")
     minutes = fit(encoder, rows, config, run, progress, clock)
     checkpoint.half(encoder)
     validation = dataset.build(
@@ -70,14 +73,14 @@ def build_config(config: EncoderConfig, tokenizer: Tokenizer) -> EncoderConfig:
 
 
 def fit(
-    encoder: Encoder, rows: Rows, config: TrainConfig, run: Path, progress: Progress, clock: Callable[[], float]
+    encoder: Network, rows: Rows, config: TrainConfig, run: Path, progress: Progress, clock: Callable[[], float]
 ) -> float:
     """Trains in place over the configured minutes or steps, whichever end first; returns the minutes spent in all."""
-    rates = dataset.sampling_rates(
-        rows.labels, encoder.head.out_features, config.negatives, config.temper, config.max_repeat
-    )
+    device = device_of(config)
+    encoder.to(device)
+    rates = dataset.sampling_rates(rows.labels, encoder.outputs, config.negatives, config.temper, config.max_repeat)
     # Drawing rows unevenly shifts what the network believes; this offset in training leaves its answers unshifted.
-    offset = torch.from_numpy(np.log(rates)).float()
+    offset = torch.from_numpy(np.log(rates)).float().to(device)
     matrices = [value for name, value in encoder.named_parameters() if value.ndim == 2 and "blocks" in name]
     others = [value for name, value in encoder.named_parameters() if not (value.ndim == 2 and "blocks" in name)]
     optimizer = torch.optim.AdamW(
@@ -89,7 +92,7 @@ def fit(
     state, part = run / "state.pt", run / "state.part"
     step, spent = 0, 0.0
     if state.exists():
-        kept = torch.load(state, weights_only=True)
+        kept = torch.load(state, map_location=device, weights_only=True)
         encoder.load_state_dict(kept["encoder"])
         optimizer.load_state_dict(kept["optimizer"])
         step, spent = kept["step"], kept["spent_s"]
@@ -105,9 +108,10 @@ def fit(
             break
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(done, config)
-        inputs = torch.from_numpy(rows.padded(picked))
-        labels = torch.from_numpy(rows.labels[picked].astype(np.int64))
-        loss = F.cross_entropy(encoder(inputs) + offset, labels)
+        inputs = torch.from_numpy(rows.padded(picked)).to(device)
+        labels = torch.from_numpy(rows.labels[picked].astype(np.int64)).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = encoder.loss(inputs, labels, offset)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
@@ -130,8 +134,18 @@ def fit(
                 part,
             )
             part.replace(state)
-    encoder.eval()
+    encoder.to("cpu").eval()
     return (spent + clock() - began) / 60
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """The device a run is on. Raises DataError where the recipe names one that torch does not find."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if config.device == "auto":
+        return torch.device(next(name for name, is_there in there.items() if is_there))
+    if not there[config.device]:
+        raise DataError(f"torch {torch.__version__} finds no {config.device} here; set train.device to auto or cpu")
+    return torch.device(config.device)
 
 
 def batches(
@@ -149,14 +163,16 @@ def batches(
 
 
 def schedule(done: float, config: TrainConfig) -> float:
-    """Warm-up, stable, decay to zero: the factor on the rate when `done` (0 to 1) of the run is over."""
+    """The factor on the rate when `done` (0 to 1) of the run is over: warm-up, then level and falling, or a cosine."""
     if done < config.warmup:
         return done / config.warmup
+    if config.schedule == "cosine":
+        return 0.5 + 0.5 * math.cos(math.pi * (done - config.warmup) / (1 - config.warmup))
     return min(1.0, (1 - done) / config.decay)
 
 
 def finish(
-    encoder: Encoder,
+    encoder: Network,
     tokenizer: Tokenizer,
     concepts: list[Concept],
     validation: Rows,
@@ -170,7 +186,7 @@ def finish(
     logits = probabilities(encoder, validation, raw=True)
     temperature = fit_temperature(logits, validation.labels)
     manifest = {
-        "name": NAME,
+        "name": f"sentinel-{origin['training']['recipe']}",
         "version": VERSION,
         "concepts": [concept.id for concept in concepts],
         "languages": sorted(
@@ -179,6 +195,7 @@ def finish(
         "temperature": temperature,
         "thresholds": thresholds(logits, validation.labels, temperature, [concept.id for concept in concepts]),
         "config": asdict(encoder.config),
+        "parameters": parameters(encoder),
         **origin,
         "heldout": {},
     }
@@ -200,6 +217,7 @@ def _tokenizer(data: Path, run: Path, vocab_size: int) -> Tokenizer:
 
 
 def _origin(recipe: Recipe, data: Path, rows: Rows, minutes: float) -> dict[str, Any]:
+    device = device_of(recipe.train).type.upper()
     language = np.bincount(rows.languages, minlength=len(rows.spoken))
     return {
         "data": {
@@ -214,6 +232,6 @@ def _origin(recipe: Recipe, data: Path, rows: Rows, minutes: float) -> dict[str,
             "minutes": round(minutes, 1),
             "seed": recipe.train.seed,
             "threads": recipe.train.threads,
-            "machine": f"{platform.system()} {platform.machine()}, CPU, torch {torch.__version__}",
+            "machine": f"{platform.system()} {platform.machine()}, {device}, torch {torch.__version__}",
         },
     }

@@ -42,10 +42,11 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
         )
         return
     data, training, config = document["data"], document["training"], document["config"]
+    parameters = f", {document['parameters']:,} parameters" if "parameters" in document else ""
     languages = ", ".join(f"{name} {lines:,}" for name, lines in sorted(data["lines_of_language"].items()))
     console.out.print(f"[bold]{manifest.name} {manifest.version}[/], digest {manifest.digest[:12]}")
     for label, text in (
-        ("network", f"{config['layers']} layers × {config['width']}, {config['vocab_size']:,} pieces"),
+        ("network", f"{config['layers']} layers × {config['width']}, {config['vocab_size']:,} pieces{parameters}"),
         ("answers", f"{len(manifest.concepts)} concepts in {', '.join(manifest.languages)}"),
         ("taught by", f"{data['lines']:,} added lines of {data['repositories']} repositories ({languages}),"),
         ("", f"{data['lines_with_a_finding']:,} of them with an analyzer's finding; data {data['digest'][:12]}"),

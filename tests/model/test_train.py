@@ -20,7 +20,7 @@ from model.evaluate import probabilities
 from model.inputs.diff import LineKind, number_lines
 from model.inputs.tokenizer import Tokenizer
 from model.labels import load_concepts
-from model.train import batches, fit, schedule, train
+from model.train import batches, device_of, fit, schedule, train
 from tests.model import made
 from tests.model.conftest import Trained
 
@@ -222,3 +222,22 @@ def test_data_that_cannot_teach_is_refused_with_what_to_mine(
         train(SMOKE, tmp_path / "data", tmp_path / "out", tmp_path / "run", lambda _: None)
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cosine_falls_all_along_after_its_warm_up() -> None:
+    config = TrainConfig(warmup=0.1, schedule="cosine")
+    assert [round(schedule(done, config), 4) for done in (0, 0.05, 0.1, 0.55, 1)] == [0, 0.5, 1, 0.5, 0]
+    rates = [schedule(done / 100, config) for done in range(10, 101)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_device_that_torch_does_not_find_is_refused_and_auto_takes_what_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for there, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        assert device_of(TrainConfig(device="auto")).type == name
+    with pytest.raises(DataError, match=r"finds no cuda here; set train\.device to auto or cpu"):
+        device_of(TrainConfig(device="cuda"))
+    assert device_of(TrainConfig()).type == "cpu"

@@ -405,7 +405,7 @@ def test_every_command_in_the_model_s_readme_has_the_options_it_is_given(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = (Path(__file__).parents[2] / "model" / "README.md").read_text("utf-8")
-    commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z]+)([^#\n]*)", text, re.MULTILINE)
+    commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z-]+)([^#\n]*)", text, re.MULTILINE)
     assert {f"{group} {name}" for group, name, _ in commands} >= {"data mine", "model train", "model eval"}
     for group, name, rest in commands:
         with pytest.raises(SystemExit):
