@@ -81,6 +81,12 @@ class Engine(Protocol):
     def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
         """The rules' and the model's findings, by line, worst first."""
 
+    def weigh(self, hunk: Hunk, asked: Sequence[tuple[int, str]]) -> list[float | None]:
+        """Of each (new line number, concept) the calibrated confidence; None for a line that the model does not read.
+
+        For a concept that these weights do not know, the confidence that there is any finding. Blocks as predict does.
+        """
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -182,6 +188,19 @@ class ScoringEngine:
                 found, key=lambda each: (each.line, -SEVERITIES.index(each.severity), -each.confidence, each.concept)
             )
         )
+
+    def weigh(self, hunk: Hunk, asked: Sequence[tuple[int, str]]) -> list[float | None]:
+        windows = self.encode(hunk)
+        column = {concept.id: at for at, concept in enumerate(self._concepts, start=1)}
+        read = {
+            hunk.lines[at].new: row
+            for chunk, score in zip(windows, self.predict(windows), strict=True)
+            for at, row in zip(chunk.lines, score, strict=True)
+        }
+        return [
+            None if line not in read else float(read[line][column[name]] if name in column else 1 - read[line][0])
+            for line, name in asked
+        ]
 
     def _allowed(self, path: str) -> npt.NDArray[np.intp]:
         """Columns, none not counted, of the concepts that are asked of this file."""
