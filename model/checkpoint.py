@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from model.config import EncoderConfig, build
@@ -43,14 +44,18 @@ def load(folder: Path) -> tuple[Network, Tokenizer, dict[str, Any]]:
                 f"{path} is not the file of this manifest: expected sha256 {expected}, found {found}; "
                 "restore it, or export again"
             )
-    tokenizer = Tokenizer.load(folder / TOKENIZER)
-    config = build(EncoderConfig, manifest["config"])
-    if len(tokenizer) != config.vocab_size:
-        raise CheckpointError(
-            f"the tokenizer has {len(tokenizer)} pieces, the encoder {config.vocab_size}; export again"
-        )
-    encoder = build_network(config, 1 + len(manifest["concepts"]))
-    encoder.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    try:
+        tokenizer = Tokenizer.load(folder / TOKENIZER)
+        config = build(EncoderConfig, manifest["config"])
+        if len(tokenizer) != config.vocab_size:
+            raise CheckpointError(
+                f"the tokenizer has {len(tokenizer)} pieces, the encoder {config.vocab_size}; export again"
+            )
+        encoder = build_network(config, 1 + len(manifest["concepts"]))
+        encoder.load_state_dict({name: value.float() for name, value in load_file(folder / WEIGHTS).items()})
+    except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as exc:
+        first = str(exc).strip().partition("\n")[0] or repr(exc)
+        raise CheckpointError(f"{folder} does not fit together: {first}; restore it, or train again") from exc
     return encoder.eval(), tokenizer, manifest
 
 
@@ -61,6 +66,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"no {MANIFEST} in {folder}; train with `sentinelctl model train`") from exc
     except ValueError as exc:
         raise CheckpointError(f"{folder / MANIFEST} is no JSON: {exc}; restore it, or export again") from exc
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if found != FORMAT:
+        is_newer = isinstance(found, int) and found > FORMAT
+        remedy = "upgrade Sentinel, or use older weights" if is_newer else "train again"
+        raise CheckpointError(f"{folder / MANIFEST} has format {found!r} where this version reads {FORMAT}; {remedy}")
     return manifest
 
 

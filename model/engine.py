@@ -7,6 +7,7 @@ operator asks for that engine and the manifest vouches for the file.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ FORMAT: Final = 1
 WEIGHTS: Final = Path(__file__).parent / "weights"
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
 PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
+_LEGIBLE: Final = 400  # characters of a line that must be so
 _PASS_TOKENS: Final = 1024  # tokens of one forward pass, padding included: more falls out of the cache and is slower
 _LEAST_PASS_TOKENS: Final = 128  # fewer are not worth another thread
 _ONNX: Final = "encoder.int8.onnx"
@@ -179,7 +181,7 @@ class ScoringEngine:
         for chunk, score in zip(chunks, scores, strict=True):
             for row, at in enumerate(chunk.lines):
                 line, best = hunk.lines[at].new, self._best(score[row, 1:], allowed)
-                if line is not None and best is not None:
+                if line is not None and best is not None and is_legible(texts[line]):
                     column, confidence, is_shown = best
                     concept = self._concepts[column]
                     found.append(self._finding(hunk.path, line, texts[line], concept, confidence, is_shown))
@@ -196,6 +198,7 @@ class ScoringEngine:
             hunk.lines[at].new: row
             for chunk, score in zip(windows, self.predict(windows), strict=True)
             for at, row in zip(chunk.lines, score, strict=True)
+            if is_legible(hunk.lines[at].text)
         }
         return [
             None if line not in read else float(read[line][column[name]] if name in column else 1 - read[line][0])
@@ -290,9 +293,11 @@ def read_manifest(weights: Path | None = None) -> Manifest:
         raise ModelError(f"{path} is no JSON: {exc}; {remedy}") from exc
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ModelError(f"{path} has format {found!r} where this version reads {FORMAT}; export the weights anew")
+        is_newer = isinstance(found, int) and found > FORMAT
+        remedy = "upgrade Sentinel, or use older weights" if is_newer else "export the weights anew"
+        raise ModelError(f"{path} has format {found!r} where this version reads {FORMAT}; {remedy}")
     try:
-        return Manifest(
+        manifest = Manifest(
             name=str(document["name"]),
             version=str(document["version"]),
             digest=str(document["digest"]),
@@ -305,6 +310,11 @@ def read_manifest(weights: Path | None = None) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ModelError(f"{path} lacks a field or has a wrong one: {exc!r}; export the weights anew") from exc
+    calibration = (manifest.temperature, *manifest.thresholds.values())
+    if not all(0 < value < math.inf for value in calibration):
+        wrong = next(value for value in calibration if not 0 < value < math.inf)
+        raise ModelError(f"{path} is calibrated by {wrong}, where only numbers above 0 mean something; train again")
+    return manifest
 
 
 def read_verified(weights: Path, name: str, manifest: Manifest) -> bytes:
@@ -335,6 +345,12 @@ def passes(lengths: Sequence[int], tokens: int = _PASS_TOKENS) -> list[list[int]
         else:
             batches.append([row])
     return batches
+
+
+def is_legible(text: str) -> bool:
+    """Whether nearly all of a line's characters could be decoded and can be shown: of others no calibration knows."""
+    odd = sum(char == "\ufffd" or not (char.isprintable() or char == "\t") for char in text[:_LEGIBLE])
+    return odd * 8 <= len(text[:_LEGIBLE])
 
 
 def softmax(logits: Probabilities) -> Probabilities:

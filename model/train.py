@@ -1,6 +1,7 @@
 """One training run: records to a folder of weights. Stops and goes on again where it stopped."""
 
 import math
+import pickle
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -92,9 +93,7 @@ def fit(
     state, part = run / "state.pt", run / "state.part"
     step, spent = 0, 0.0
     if state.exists():
-        kept = torch.load(state, map_location=device, weights_only=True)
-        encoder.load_state_dict(kept["encoder"])
-        optimizer.load_state_dict(kept["optimizer"])
+        kept = _resume(state, encoder, optimizer, device)
         step, spent = kept["step"], kept["spent_s"]
         progress(f"going on from step {step}, {spent / 60:.1f} minutes in")
     chance = np.random.default_rng([config.seed, step])
@@ -136,6 +135,21 @@ def fit(
             part.replace(state)
     encoder.to("cpu").eval()
     return (spent + clock() - began) / 60
+
+
+def _resume(state: Path, encoder: Network, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+    """Loads tensors and numbers alone, never code. Raises DataError where they are of another run, or damaged."""
+    try:
+        kept: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
+        encoder.load_state_dict(kept["encoder"])
+        optimizer.load_state_dict(kept["optimizer"])
+        return {"step": int(kept["step"]), "spent_s": float(kept["spent_s"])}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as exc:
+        first = str(exc).strip().partition("\n")[0] or repr(exc)
+        raise DataError(
+            f"{state} cannot be gone on from: {first}; it is damaged or of another recipe or data: give --run another "
+            "folder, or delete it to begin anew"
+        ) from exc
 
 
 def device_of(config: TrainConfig) -> torch.device:

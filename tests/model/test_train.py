@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -241,3 +242,29 @@ def test_a_device_that_torch_does_not_find_is_refused_and_auto_takes_what_there_
     with pytest.raises(DataError, match=r"finds no cuda here; set train\.device to auto or cpu"):
         device_of(TrainConfig(device="cuda"))
     assert device_of(TrainConfig()).type == "cpu"
+
+
+class Trap:
+    """A pickle that makes a file when it is loaded by one who trusts it."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "code", "other"])
+def test_a_state_that_cannot_be_gone_on_from_is_refused_with_a_way_out(
+    kind: str, trained: Trained, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.load(trained.run / "tokenizer.model")
+    rows, state = rows_of(trained.data, "validation", tokenizer), tmp_path / "state.pt"
+    config = replace(SMOKE.train, max_steps=1)
+    other = {"encoder": {"head.bias": torch.zeros(9)}, "optimizer": {}, "step": 3, "spent_s": 1.0}
+    torch.save({"code": Trap(tmp_path / "it ran")} if kind == "code" else other, state)
+    if kind in ("empty", "cut"):
+        state.write_bytes(state.read_bytes()[: 0 if kind == "empty" else 400])
+    with pytest.raises(DataError, match=r"state\.pt cannot be gone on from: .*delete it to begin anew"):
+        fit(new_encoder(tokenizer), rows, config, tmp_path, lambda _: None, made.still)
+    assert not (tmp_path / "it ran").exists()
