@@ -298,10 +298,10 @@ def macro_f1(truth: npt.NDArray[Any], answer: npt.NDArray[Any]) -> float:
 
 
 def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
-    """ECE over the lines whose confidence is at least 0.1."""
+    """ECE over the lines whose confidence is at least 0.1; nan without one."""
     bins = reliability(confidence, right)
     total = sum(lines for _, _, lines in bins)
-    return _rounded(sum(lines * abs(sure - share) for sure, share, lines in bins) / max(1, total))
+    return _rounded(sum(lines * abs(sure - share) for sure, share, lines in bins) / total) if total else math.nan
 
 
 def _ends(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:

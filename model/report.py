@@ -43,7 +43,8 @@ table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4rem 0;
 th{font-weight:600;text-align:right;color:#57534e;padding:.15rem .6rem}td{text-align:right;padding:.15rem .6rem}
 th:first-child,td:first-child{text-align:left}tr{border-bottom:1px solid #e7e5e4}.best{font-weight:700}
 small{color:#78716c;white-space:nowrap}.wide{overflow-x:auto}.pictures{display:flex;flex-wrap:wrap;gap:1rem}
-.matrix td{border:1px solid #fff}.matrix th{font-weight:400;max-width:7rem}figure{margin:0}
+.matrix{font-size:.8rem}.matrix td{border:1px solid #fff}.matrix th{font-weight:400}
+.matrix td,.matrix th{padding:.15rem .35rem}figure{margin:0}
 """
 
 
@@ -138,7 +139,7 @@ def _figures(figures: dict[str, Any]) -> str:
     for key, title in TITLES.items():
         values = {name: figures[name][key] for name in SUBJECTS}
         known = [value for value in values.values() if value is not None]
-        best = (min if key == "ece" else max)(known, default=None)
+        best = (min if key == "ece" else max)(known) if len(set(known)) > 1 else None
         cells = []
         for name, value in values.items():
             low, high = figures[name]["intervals"].get(key, (None, None))
@@ -180,7 +181,7 @@ def matrix(table: Table, names: Sequence[str]) -> str:
             f'<td style="background:rgba(11,98,196,{count / total * 0.55 if total else 0:.3f})">{count:,}</td>'
             for count in counts
         )
-        rows.append(f"<tr><td>{escape(name)}</td>{cells}<td><small>{total:,}</small></td></tr>")
+        rows.append(f"<tr><td>{escape(name.replace('_', ' '))}</td>{cells}<td><small>{total:,}</small></td></tr>")
     headers = ["truth ↓ answer →", *names, "lines"]
     return _table(headers, rows, kind="matrix")
 

@@ -90,6 +90,12 @@ def test_the_best_of_a_row_is_marked_and_the_least_error_is_best(judged: Judged)
     assert f'<td class="best">{judged.figures["majority"]["ece"]:.3f}' in page
 
 
+def test_no_figure_is_best_where_all_are_alike(judged: Judged) -> None:
+    for name in SUBJECTS:
+        judged.figures[name]["critical_recall_at_p50"] = 0.0
+    assert html(judged, MANIFEST, []).count('class="best"') == len(TITLES) - 1
+
+
 def test_names_from_outside_are_text_on_the_page(judged: Judged) -> None:
     page = html(judged, MANIFEST, [])
     assert "a/&lt;i&gt;" in page
