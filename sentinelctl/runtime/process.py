@@ -48,15 +48,31 @@ def send_signal(pid: int, started: str, number: signal.Signals) -> bool:
 
 
 def cpu_and_memory(pid: int) -> tuple[float, int] | None:
-    """CPU seconds used since its start, and resident bytes."""
+    """CPU seconds used since its start, and resident bytes: of the process and of those it started."""
     if _IS_LINUX:
         fields = _stat(pid)
         if fields is None:
             return None
         seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-        return seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    clock, _, resident_kib = _ps(pid, "time", "rss").rpartition(" ")
-    return (_seconds(clock.strip()), int(resident_kib) * 1024) if clock else None
+        used = seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    else:
+        clock, _, resident_kib = _ps(pid, "time", "rss").rpartition(" ")
+        if not clock:
+            return None
+        used = _seconds(clock.strip()), int(resident_kib) * 1024
+    each = [used, *filter(None, map(cpu_and_memory, children(pid)))]
+    return sum(seconds for seconds, _ in each), sum(resident for _, resident in each)
+
+
+def children(pid: int) -> list[int]:
+    """Of what it started, the processes that run."""
+    if not _IS_LINUX:
+        return [int(child) for child in _said_by("pgrep", "-P", str(pid)).split()]
+    found: list[int] = []
+    for file in _PROC.glob(f"{pid}/task/*/children"):
+        with contextlib.suppress(OSError):
+            found += map(int, file.read_text(encoding="ascii").split())
+    return found
 
 
 def port_fault(host: str, port: int) -> str:

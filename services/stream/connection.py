@@ -1,12 +1,13 @@
-"""One SQLite connection to the log, on a thread of its own so that the event loop never waits for a disk."""
+"""One SQLite connection to the log, on a thread of its own so that the event loop never waits for a disk.
+
+A process that writes and does nothing else may do without: two hand-overs between threads cost as much as a commit.
+"""
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import queue
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -70,44 +71,41 @@ class _Watch(NamedTuple):
 class Connection:
     """Opens on first use (folder 0700, file 0600), and again after an error.
 
-    A commit survives the death of the process at once, and power loss from the next sync() of any connection on. A
-    power cut before leaves a prefix of all commits, whoever made them: WAL frames count up to the first that is
-    missing. SQLite's own synchronous = FULL would wait for the disk inside COMMIT, holding the write lock of everybody.
+    A commit survives the death of the process at once, and power loss from the next sync_wal() of anybody on. A power
+    cut before leaves a prefix of all commits, whoever made them: WAL frames count up to the first that is missing.
 
-    has_syncs: somebody calls sync(). interval_s: time between looks for a change while somebody watches.
+    has_syncs: its owner calls sync_wal(). on_thread: else the event loop waits for the disk. interval_s: time between
+    looks for a change while somebody watches, which takes the thread.
     """
 
-    def __init__(self, path: Path, *, has_syncs: bool = False, interval_s: float = 0.005) -> None:
+    def __init__(
+        self, path: Path, *, has_syncs: bool = False, on_thread: bool = True, interval_s: float = 0.005
+    ) -> None:
         self._path = path
+        self._on_thread = on_thread
         self._wal_pages = _WAL_PAGES_WITH_SYNC if has_syncs else _WAL_PAGES
         self._interval_s = interval_s
         self._jobs: queue.SimpleQueue[_Job | _Watch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_closed = False
         self._db: sqlite3.Connection | None = None
-        self._wal: int | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """`work(connection)` on the thread, in order of the calls. Raises BusUnavailable for every failure of SQLite.
+        """`work(connection)`, in order of the calls. Raises BusUnavailable for every failure of SQLite.
 
         Cancelling the call does not stop work that has begun.
         """
         if self._is_closed:
             raise BusUnavailable(f"the log at {self._path} was closed by this process; it is shutting down")
+        if not self._on_thread:
+            await asyncio.sleep(0)  # whoever else waits for the loop gets it between two pieces of work
+            return self._do(work)
         if self._thread is None:
             self._thread = threading.Thread(target=self._serve, name="log", daemon=True)
             self._thread.start()
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put(_Job(work, done))
         return await done
-
-    def sync(self) -> None:
-        """For work on the thread: what was committed so far survives power loss when this returns. Raises OSError."""
-        if self._wal is None:
-            # Unlike the database and its -shm, the -wal has no locks that closing it would drop. SQLite removes it with
-            # the last connection, which this one is not while it is open.
-            self._wal = os.open(f"{self._path}-wal", os.O_RDWR | os.O_CLOEXEC)
-        to_disk(self._wal)
 
     def watch(self, version: int, changed: "asyncio.Future[None]") -> None:
         """Resolves `changed` once another connection has committed since data_version() was `version`."""
@@ -118,6 +116,8 @@ class Connection:
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
+        elif not self._on_thread:
+            self._drop()
 
     def _serve(self) -> None:
         watch: _Watch | None = None
@@ -140,16 +140,18 @@ class Connection:
 
     def _perform(self, job: _Job) -> None:
         try:
-            result = job.work(self._open())
-        except (sqlite3.Error, OSError) as exc:
-            self._drop()
-            refusal = BusUnavailable(_explain(self._path, exc))
-            refusal.__cause__ = exc
-            settle(job.done, None, refusal)
+            result = self._do(job.work)
         except BaseException as exc:  # noqa: BLE001 - it belongs to the caller, who gets it
             settle(job.done, None, exc)
         else:
             settle(job.done, result, None)
+
+    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            return work(self._open())
+        except (sqlite3.Error, OSError) as exc:
+            self._drop()
+            raise BusUnavailable(_explain(self._path, exc)) from exc
 
     def _has_changed(self, version: int) -> bool:
         try:
@@ -159,9 +161,6 @@ class Connection:
             return True
 
     def _drop(self) -> None:
-        if self._wal is not None:
-            os.close(self._wal)
-            self._wal = None
         if self._db is not None:
             self._db.close()
             self._db = None
@@ -198,13 +197,6 @@ class Connection:
                     db.execute(f"PRAGMA user_version = {_FORMAT}")
         if (found := _format(db)) != _FORMAT:
             raise sqlite3.DatabaseError(f"its format is {found}, this version reads {_FORMAT}")
-
-
-def to_disk(file: int) -> None:
-    if sys.platform == "darwin":  # its fsync leaves data in the drive's cache, and it has no fdatasync
-        fcntl.fcntl(file, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(file)
 
 
 def data_version(db: sqlite3.Connection) -> int:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from services.disk import sync_wal
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
 from services.stream.connection import Connection, data_version, transaction
@@ -49,20 +50,26 @@ class SqliteProducer:
     """Group commit: everything appended while one commit runs goes into the next one together.
 
     Readers see a record before the disk has it: what a slow disk holds up is the answer to append(), not the log. With
-    `can_redo` not even that waits (see open_producer).
+    `can_redo` not even that waits (see open_producer, for `on_thread` too).
 
     It also drops expired records now and then, since only an append can make the log grow.
     """
 
     def __init__(
-        self, path: Path, settings: StreamSettings, *, can_redo: bool = False, now: Callable[[], float] = time.time
+        self,
+        path: Path,
+        settings: StreamSettings,
+        *,
+        can_redo: bool = False,
+        on_thread: bool = True,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._retention_s = settings.retention_h * 3600
         self._can_redo = can_redo
         self._max_record_bytes = settings.max_record_bytes
         self._now = now
-        self._db = Connection(path, has_syncs=not can_redo)
+        self._db = Connection(path, has_syncs=not can_redo, on_thread=on_thread)
         self._waiting: deque[_Append] = deque()
         self._expiry: asyncio.Task[None] | None = None
         self._expired_at = 0.0
@@ -131,7 +138,7 @@ class SqliteProducer:
                 answers.append(appended)
             _insert(db, rows, ends)
         if not self._can_redo:
-            self._db.sync()
+            sync_wal(self._path)
         for one, answer in zip(group, answers, strict=True):
             one.answer = answer
 

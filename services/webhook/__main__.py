@@ -1,6 +1,7 @@
 """python -m services.webhook: the receiver."""
 
 import asyncio
+import multiprocessing
 import signal
 import socket
 import sys
@@ -16,8 +17,8 @@ from services.stream import open_admin, open_producer
 from services.telemetry import Metrics, configure_logging
 from services.tracing import Tracing, open_tracing
 from services.webhook.app import Receiver, create_app
-from services.webhook.intake import recall
 from services.webhook.server import Server
+from services.webhook.writer import Remote, Writer, recall, serve
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +46,10 @@ def listen(bind: str, port: int) -> socket.socket:
         ) from exc
 
 
-async def run(settings: Settings, listener: socket.socket, keys: list[bytes], tracing: Tracing) -> None:
+async def run(settings: Settings, listener: socket.socket, keys: list[bytes], tracing: Tracing, writer: Remote) -> bool:
+    """Until it is told to stop, or the writing process ends: False then."""
     metrics = Metrics()
-    producer = open_producer(settings.stream, settings.stream_path)
     admin = open_admin(settings.stream, settings.stream_path)
-    claims = open_claims(settings)
 
     async def is_ready() -> bool:
         try:
@@ -58,32 +58,47 @@ async def run(settings: Settings, listener: socket.socket, keys: list[bytes], tr
             log.warning("webhook.not_ready", error=str(exc))
             return False
 
-    keep_s = settings.claims.keep_days * 86400
-    receiver = Receiver(
-        producer,
-        claims,
-        metrics,
-        keys,
-        max_body_bytes=settings.webhook.max_body_bytes,
-        keep_s=keep_s,
-        tracing=tracing,
-    )
+    receiver = Receiver(writer, metrics, keys, max_body_bytes=settings.webhook.max_body_bytes, tracing=tracing)
     server = Server(create_app(receiver, metrics, is_ready))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.stop)
     try:
-        await recall(admin, claims, keep_s=keep_s)
+        writing = await writer.open()
+        writing.add_done_callback(lambda _: server.stop())
         host, port = listener.getsockname()[:2]
         log.info("webhook.started", bind=host, port=port)
         await server.serve([listener])
-        log.info("webhook.stopped")
+        has_written = not writing.done()
+        log.info("webhook.stopped") if has_written else log.error("webhook.writer_ended")
+        return has_written
     finally:
         await receiver.close()
-        await producer.close()
         await admin.close()
-        await claims.close()
         tracing.close()
+
+
+def write(settings: Settings, other_end: socket.socket, connection: socket.socket) -> None:
+    """The writing process. Its end is that of `connection`, never a signal to the group: what came is written."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    other_end.close()
+
+    async def run() -> None:
+        producer = open_producer(settings.stream, settings.stream_path, on_thread=False)
+        claims = open_claims(settings, on_thread=False)
+        keep_s = settings.claims.keep_days * 86400
+        try:
+            admin = open_admin(settings.stream, settings.stream_path)
+            await recall(admin, claims, keep_s=keep_s)
+            await admin.close()
+            await serve(connection, Writer(producer, claims, keep_s=keep_s))
+        finally:
+            await producer.close()
+            await claims.close()
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(run())
 
 
 def main() -> int:
@@ -91,14 +106,26 @@ def main() -> int:
     try:
         settings = load()
         keys = secrets(settings.webhook)
-        tracing = open_tracing(settings, Role.WEBHOOK, replica_name())
-        listener = listen(settings.webhook.bind, settings.webhook.port)
     except ConfigError as exc:
         log.error("webhook.refused", error=str(exc))
         return 2
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run(settings, listener, keys, tracing))
-    return 0
+    # Forked, it shares this one's memory; before there are threads, and before the port, which it must not hold.
+    ours, theirs = socket.socketpair()
+    process = multiprocessing.get_context("fork").Process(target=write, args=(settings, ours, theirs), name="writer")
+    process.start()
+    theirs.close()
+    try:
+        tracing = open_tracing(settings, Role.WEBHOOK, replica_name())
+        listener = listen(settings.webhook.bind, settings.webhook.port)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            is_well = runner.run(run(settings, listener, keys, tracing, Remote(ours)))
+    except ConfigError as exc:
+        log.error("webhook.refused", error=str(exc))
+        return 2
+    finally:
+        ours.close()
+        process.join()
+    return 0 if is_well else 1
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

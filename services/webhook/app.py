@@ -21,11 +21,9 @@ from sentinel.v1.events_pb2 import Event
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.claims.base import Claims
 from services.codec import encode
 from services.contract import Header, Outcome, Topic
 from services.errors import BusUnavailable
-from services.stream.base import Producer
 from services.stream.types import NewRecord
 from services.telemetry import Metrics
 from services.tracing import OFF, Tracing
@@ -33,6 +31,7 @@ from services.webhook.event import BadPayload, Ignored, read_event
 from services.webhook.intake import Intake
 from services.webhook.server import IS_WHOLE
 from services.webhook.signature import is_signed
+from services.webhook.writer import Writes
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +87,7 @@ _ACCEPTED: Final = Answer(Status.ACCEPTED)
 _DUPLICATE: Final = Answer(Status.DUPLICATE, "delivery_already_appended")
 _REFUSED: Final = frozenset(status for status, code in _CODES.items() if code >= HTTPStatus.BAD_REQUEST)
 _ENDED: Final = {Status.IGNORED: Outcome.IGNORED, Status.DUPLICATE: Outcome.DUPLICATE}
-_TOLD: Final = frozenset({Status.ACCEPTED, Status.PONG})  # the first by the intake, the second is worth no line
+_TOLD: Final = frozenset({Status.ACCEPTED, Status.PONG})  # the first by the writer, the second is worth no line
 _TOPIC: Final = Topic.PUSH_EVENTS
 
 
@@ -99,24 +98,23 @@ class Gone(Exception):
 class Receiver:
     """POST /webhook as a bare ASGI application: FastAPI's way to it would cost more than the work itself.
 
-    secrets: the present one and, during a rotation, the one before. keep_s: how long a delivery id is remembered.
+    secrets: the present one and, during a rotation, the one before.
     """
 
     def __init__(
         self,
-        producer: Producer,
-        claims: Claims,
+        writer: Writes,
         metrics: Metrics,
         secrets: Sequence[bytes],
         *,
         max_body_bytes: int,
-        keep_s: float,
         tracing: Tracing = OFF,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         if not secrets or not all(secrets):
             raise ValueError("the receiver needs at least one secret, and none of them empty")
-        self._intake = Intake(producer, claims, metrics, timeout_s=APPEND_TIMEOUT_S, keep_s=keep_s)
+        self._writer = writer
+        self._intake = Intake(writer, metrics, timeout_s=APPEND_TIMEOUT_S)
         self._metrics = metrics
         self._answered = {status: metrics.webhook_received.labels(status) for status in Status}
         self._ended = {status: metrics.delivery_ended.labels(outcome) for status, outcome in _ENDED.items()}
@@ -127,6 +125,7 @@ class Receiver:
 
     async def close(self) -> None:
         await self._intake.close()
+        await self._writer.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a repeated header the first counts

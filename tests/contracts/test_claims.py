@@ -42,13 +42,15 @@ class Store(Protocol):
 
 
 class Sqlite:
+    on_thread = True
+
     def __init__(self, folder: Path) -> None:
         self.path = folder / "state" / "claims.sqlite"
         self.environ = {"SENTINEL_CLAIMS_PATH": str(self.path)}
         self._now = 1_700_000_000.0
 
     def open(self) -> Claims:
-        return SqliteClaims(self.path, clock=self.now)
+        return SqliteClaims(self.path, on_thread=self.on_thread, clock=self.now)
 
     def now(self) -> float:
         return self._now
@@ -62,6 +64,10 @@ class Sqlite:
 
     def close(self) -> None:
         """Its folder is the test's."""
+
+
+class SqliteOnLoop(Sqlite):
+    on_thread = False
 
 
 class Redis:
@@ -86,7 +92,7 @@ class Redis:
         self._stack.close()
 
 
-STORES: dict[str, Callable[[Path], Store]] = {"sqlite": Sqlite, "redis": Redis}
+STORES: dict[str, Callable[[Path], Store]] = {"sqlite": Sqlite, "sqlite_on_loop": SqliteOnLoop, "redis": Redis}
 
 
 @pytest.fixture(params=STORES)

@@ -79,8 +79,11 @@ class Process:
 class Log:
     """One log, in a folder or under a prefix of its own; closes whatever was opened on it."""
 
-    def __init__(self, path: Path, settings: StreamSettings, broker: MockBroker | None = None) -> None:
+    def __init__(
+        self, path: Path, settings: StreamSettings, broker: MockBroker | None = None, *, on_thread: bool = True
+    ) -> None:
         self.path = path
+        self._on_thread = on_thread
         self.settings = settings
         self.where = str(path) if settings.kind != "kafka" else settings.bootstrap
         self._broker = broker
@@ -88,7 +91,7 @@ class Log:
         self._processes: list[Process] = []
 
     def producer(self) -> Producer:
-        self._opened.append(producer := open_producer(self.settings, self.path))
+        self._opened.append(producer := open_producer(self.settings, self.path, on_thread=self._on_thread))
         return producer
 
     def consumer(self, group: str = "group", member: str = "") -> Consumer:
@@ -152,7 +155,7 @@ class Log:
 MakeLog = Callable[..., Awaitable[Log]]
 
 
-@pytest.fixture(params=["sqlite", "mock", "kafka"])
+@pytest.fixture(params=["sqlite", "sqlite_on_loop", "mock", "kafka"])
 async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeLog]:
     bus = os.environ.get("SENTINEL_TEST_KAFKA", "")
     if request.param == "kafka" and not bus:
@@ -164,7 +167,7 @@ async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     async def make(**given: float) -> Log:
         settings: dict[str, Any] = {"lease_s": 30, "poll_ms": 2, "timeout_s": 3, **given}
         broker = None
-        if request.param != "sqlite":
+        if "sqlite" not in request.param:
             prefix = f"test-{uuid.uuid4().hex[:12]}-"
             settings |= {"kind": "kafka", "bootstrap": bus, "prefix": prefix}
         if request.param == "kafka":
@@ -174,7 +177,8 @@ async def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
             settings |= {"bootstrap": broker.bootstrap, "api_version": API_VERSION, "lease_s": MOCK_LEASE_S}
             for topic, partitions in TOPICS.items():
                 broker.create_topic(prefix + topic, partitions)
-        logs.append(log := Log(tmp_path / "log.sqlite", StreamSettings.model_validate(settings), broker))
+        made = StreamSettings.model_validate(settings)
+        logs.append(log := Log(tmp_path / "log.sqlite", made, broker, on_thread=request.param != "sqlite_on_loop"))
         if broker is None:
             await log.admin().create_topics(TOPICS)
         return log

@@ -26,6 +26,7 @@ import httpx2
 import pytest
 
 from sentinelctl.fakehub.faults import Fault
+from sentinelctl.runtime.process import children
 
 from .stack import BROKER, Change, Stack, endings, running_stack
 from .test_lifecycle import eventually
@@ -211,13 +212,14 @@ def no_room_for_the_receiver(stack: Stack) -> Iterator[None]:
     """No file of the receiver's may be longer than the log now is: what anybody can do to a process of their own."""
     pid = stack.site.observe()["webhook-1"].pid
     assert pid is not None
-    before = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    (writer,) = children(pid)
+    before = resource.prlimit(writer, resource.RLIMIT_FSIZE)
     longest = stack.log_path.with_name("log.sqlite-wal").stat().st_size
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (longest, before[1]))
+    resource.prlimit(writer, resource.RLIMIT_FSIZE, (longest, before[1]))
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, before)
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -110,16 +110,16 @@ MUTATIONS = {
     ),
     "accepted_before_the_append": Mutation(
         "services/webhook/intake.py",
-        "        return await delivery.done\n",
+        "        return await waiting.done\n",
         "        return Appended(record.topic, 0, 0)\n",
         RECEIVER,
         ("test_an_accepted_delivery_is_in_the_log_before_it_is_answered",),
     ),
     "remembered_before_the_append": Mutation(
-        "services/webhook/intake.py",
-        "                await self._append(new)\n            self._settle(group)\n",
-        "                await self._remember(new)\n                await self._append(new)\n"
-        "            self._settle(group)\n",
+        "services/webhook/writer.py",
+        "        appended = await append\n        if new:\n",
+        "        await self._remember(new, {one.key: Appended('', 0, 0) for one in new})\n"
+        "        appended = await append\n        if new:\n",
         RECEIVER,
         ("test_a_delivery_is_remembered_only_once_the_log_has_it",),
     ),

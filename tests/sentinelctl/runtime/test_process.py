@@ -67,6 +67,19 @@ def test_use_is_in_seconds_and_bytes() -> None:
     assert 5 * 1024 * 1024 < resident < 64 * 1024**3
 
 
+def test_what_a_process_started_counts_with_it() -> None:
+    alone = cpu_and_memory(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "print('up', flush=True); input()"], stdin=-1, stdout=-1) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        both, child_alone = cpu_and_memory(os.getpid()), cpu_and_memory(child.pid)
+        child.kill()
+    assert alone is not None
+    assert both is not None
+    assert child_alone is not None
+    assert both[1] >= alone[1] + child_alone[1] // 2
+
+
 def test_a_taken_port_is_named_with_its_holder() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         fault = port_fault("127.0.0.1", holder.getsockname()[1])

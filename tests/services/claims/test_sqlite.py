@@ -1,9 +1,11 @@
+import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
 
-from services.claims import open_claims
+from services.claims import open_claims, sqlite
 from services.claims.sqlite import SqliteClaims
 from services.errors import ClaimsUnavailable
 from services.settings import ClaimsSettings, Settings
@@ -91,3 +93,37 @@ async def test_the_factory_opens_the_file_the_settings_name(tmp_path: Path):
     await store.claim("k", lease_s=60)
     await store.close()
     assert (tmp_path / "here.sqlite").exists()
+
+
+async def test_a_claim_waits_for_the_disk_and_nobody_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    is_asked, has_answered = threading.Event(), threading.Event()
+
+    def disk(_: Path) -> None:
+        is_asked.set()
+        has_answered.wait()
+
+    first, second = SqliteClaims(tmp_path / "claims.sqlite"), SqliteClaims(tmp_path / "claims.sqlite")
+    await second.put("before", b"", keep_s=60)
+    monkeypatch.setattr(sqlite, "sync_wal", disk)
+    waiting = asyncio.create_task(first.claim("k", lease_s=60))
+    try:
+        await asyncio.to_thread(is_asked.wait)
+        await second.put("v", b"remembered", keep_s=60)
+        assert not waiting.done()
+    finally:
+        has_answered.set()
+    assert (await waiting).status == "granted"
+    assert (await second.claim("k", lease_s=60)).status == "held"
+    await first.close()
+    await second.close()
+
+
+async def test_a_claim_that_the_disk_did_not_take_is_not_granted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def disk(_: Path) -> None:
+        raise OSError("Input/output error")
+
+    store = SqliteClaims(tmp_path / "claims.sqlite")
+    monkeypatch.setattr(sqlite, "sync_wal", disk)
+    with pytest.raises(ClaimsUnavailable, match="Input/output error"):
+        await store.claim("k", lease_s=60)
+    await store.close()

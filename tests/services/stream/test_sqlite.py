@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from services.errors import BusUnavailable
 from services.settings import StreamSettings
-from services.stream import connection
+from services.stream import sqlite
 from services.stream.sqlite import SqliteAdmin, SqliteConsumer, SqliteProducer, partition_of, quotas
 from services.stream.types import NewRecord, TopicPartition
 
@@ -249,14 +249,14 @@ async def test_an_append_is_answered_once_the_disk_has_it(tmp_path: Path, monkey
     answers: list[OSError | None] = [None, OSError(errno.EIO, "Input/output error"), None]
     on_disk: list[int] = []
 
-    def disk(_: int) -> None:
+    def disk(_: Path) -> None:
         on_disk.append(count(copied(path, tmp_path / f"copy-{len(on_disk)}")))
         if (fault := answers[len(on_disk) - 1]) is not None:
             raise fault
 
     admin, producer = SqliteAdmin(path, SETTINGS), SqliteProducer(path, SETTINGS)
     await admin.create_topics({"topic": 1})
-    monkeypatch.setattr(connection, "to_disk", disk)
+    monkeypatch.setattr(sqlite, "sync_wal", disk)
     await producer.append([NewRecord("topic", b"", b"1"), NewRecord("topic", b"", b"2")])
     assert on_disk == [2]
     with pytest.raises(BusUnavailable, match=r"log\.sqlite failed: .*Input/output error"):
@@ -290,11 +290,11 @@ def slow_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threadi
     """Set once the disk was asked to keep something; to be set for it to answer."""
     is_asked, has_answered = threading.Event(), threading.Event()
 
-    def to_disk(_: int) -> None:
+    def disk(_: Path) -> None:
         is_asked.set()
         has_answered.wait()
 
-    monkeypatch.setattr(connection, "to_disk", to_disk)
+    monkeypatch.setattr(sqlite, "sync_wal", disk)
     return is_asked, has_answered
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from services.telemetry import Metrics
 from services.webhook.app import Receiver, create_app
+from services.webhook.writer import Writer
 from tests.services.webhook.fakes import MAX_BODY_BYTES, PREVIOUS, RECEIVED_AT_NS, SECRET, Log, Memory, Site
 
 
@@ -12,12 +13,10 @@ from tests.services.webhook.fakes import MAX_BODY_BYTES, PREVIOUS, RECEIVED_AT_N
 async def site() -> AsyncIterator[Site]:
     log, claims, metrics = Log(), Memory(), Metrics()
     receiver = Receiver(
-        log,
-        claims,
+        Writer(log, claims, keep_s=60.0),
         metrics,
         [SECRET, PREVIOUS],
         max_body_bytes=MAX_BODY_BYTES,
-        keep_s=60.0,
         now_ns=lambda: RECEIVED_AT_NS,
     )
 

@@ -11,6 +11,7 @@ from services.contract import NULL_SHA
 from services.telemetry import Metrics
 from services.webhook.app import Receiver, traceparent
 from services.webhook.signature import sign
+from services.webhook.writer import Writer
 from tests.services.spans import PARENT, TRACE, TRACEPARENT, Collected, id_of, parent_of
 from tests.services.webhook import payloads
 from tests.services.webhook.fakes import (
@@ -119,7 +120,7 @@ async def test_the_secret_before_a_rotation_is_still_taken(site: Site) -> None:
 @pytest.mark.parametrize("secrets", [[], [b""], [b"present", b""]])
 def test_a_receiver_without_a_secret_cannot_be_made(secrets: list[bytes]) -> None:
     with pytest.raises(ValueError, match="at least one secret"):
-        Receiver(Log(), Memory(), Metrics(), secrets, max_body_bytes=1, keep_s=1.0)
+        Receiver(Writer(Log(), Memory(), keep_s=1.0), Metrics(), secrets, max_body_bytes=1)
 
 
 async def test_a_body_declared_too_large_is_refused_unread(site: Site) -> None:
@@ -180,9 +181,8 @@ async def test_the_senders_trace_is_continued(site: Site) -> None:
 @pytest.mark.parametrize("theirs", [TRACEPARENT, "", "\xff"])
 async def test_with_a_collector_the_record_lies_below_the_span_of_its_delivery(theirs: str) -> None:
     collected, log = Collected(), Log()
-    receiver = Receiver(
-        log, Memory(), Metrics(), [SECRET], max_body_bytes=MAX_BODY_BYTES, keep_s=60, tracing=collected.tracing
-    )
+    writer = Writer(log, Memory(), keep_s=60)
+    receiver = Receiver(writer, Metrics(), [SECRET], max_body_bytes=MAX_BODY_BYTES, tracing=collected.tracing)
     body = json.dumps(payloads.push()).encode()
     headers = {
         b"x-github-event": b"push",
@@ -202,9 +202,8 @@ async def test_with_a_collector_the_record_lies_below_the_span_of_its_delivery(t
 async def test_a_delivery_that_the_log_does_not_take_fails_its_span() -> None:
     collected, log = Collected(), Log()
     log.fault = unavailable()
-    receiver = Receiver(
-        log, Memory(), Metrics(), [SECRET], max_body_bytes=MAX_BODY_BYTES, keep_s=60, tracing=collected.tracing
-    )
+    writer = Writer(log, Memory(), keep_s=60)
+    receiver = Receiver(writer, Metrics(), [SECRET], max_body_bytes=MAX_BODY_BYTES, tracing=collected.tracing)
     body = json.dumps(payloads.push()).encode()
     headers = {b"x-github-event": b"push", b"x-github-delivery": b"d-1", b"x-hub-signature-256": sign(body, SECRET)}
     assert await raw(receiver, headers, [{"type": "http.request", "body": body}]) == (503, 0)

@@ -11,7 +11,8 @@ from services.settings import StreamSettings
 from services.stream import open_admin, open_producer
 from services.stream.types import Appended, NewRecord
 from services.telemetry import Metrics
-from services.webhook.intake import Intake, recall
+from services.webhook.intake import Intake
+from services.webhook.writer import Writer, recall
 from tests.services.webhook.fakes import Log, Memory, unavailable
 
 
@@ -42,7 +43,7 @@ class Slow(Memory):
 
 
 def intake(log: Log, claims: Memory, *, timeout_s: float = 30.0, metrics: Metrics | None = None) -> Intake:
-    return Intake(log, claims, metrics or Metrics(), timeout_s=timeout_s, keep_s=60.0)
+    return Intake(Writer(log, claims, keep_s=60.0), metrics or Metrics(), timeout_s=timeout_s)
 
 
 def record(delivery_id: str) -> NewRecord:
@@ -153,7 +154,7 @@ async def test_the_last_deliveries_of_the_log_are_recalled(tmp_path: Path) -> No
     await producer.append(records)
     await recall(admin, claims, keep_s=60.0)
     assert (claims.values.keys(), claims.kept_s) == ({f"delivery:d-{n}" for n in range(50)}, 60.0)
-    desk = Intake(producer, claims, Metrics(), timeout_s=30.0, keep_s=60.0)
+    desk = Intake(Writer(producer, claims, keep_s=60.0), Metrics(), timeout_s=30.0)
     assert await desk.take("d-49", records[-1]) is None
     await producer.close()
     await admin.close()

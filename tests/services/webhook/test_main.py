@@ -170,6 +170,41 @@ def test_requests_sent_one_after_the_other_unanswered_are_answered_in_order(
     assert said.index(b"accepted") < said.index(b"duplicate") < said.index(b"ok\n")
 
 
+def writer_of(process: subprocess.Popen[str]) -> int:
+    """The pid of its writing process."""
+    (pid,) = (
+        int(fields[0])
+        for fields in map(str.split, subprocess.check_output(["ps", "-A", "-o", "pid=,ppid="], text=True).splitlines())
+        if int(fields[1]) == process.pid
+    )
+    return pid
+
+
+def test_a_receiver_whose_writing_process_ends_refuses_and_ends_to_be_started_again(
+    receiver: tuple[subprocess.Popen[str], int],
+) -> None:
+    process, port = receiver
+    os.kill(writer_of(process), signal.SIGKILL)
+    with suppress(httpx2.TransportError), httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        assert client.post("/webhook", content=BODY, headers=HEADERS).status_code == 503
+    _, log = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "webhook.writer_ended" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_writing_process_ends_with_the_receiver_and_not_by_a_signal_of_its_own(
+    receiver: tuple[subprocess.Popen[str], int], number: signal.Signals
+) -> None:
+    process, port = receiver
+    writer = writer_of(process)
+    os.kill(writer, signal.SIGTERM)
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        assert client.post("/webhook", content=BODY, headers=HEADERS).status_code == 202
+    process.send_signal(number)
+    process.communicate(timeout=30)  # both hold the pipe that is read to its end here
+
+
 def test_while_the_log_is_broken_a_delivery_is_answered_503_and_forgotten(tmp_path: Path) -> None:
     log = tmp_path / "data" / "log.sqlite"
     log.parent.mkdir()
