@@ -42,7 +42,7 @@ h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.15rem;margin:2.2rem 0 .4rem}p
 table{border-collapse:collapse;font-variant-numeric:tabular-nums;margin:.4rem 0;font-size:.88rem}
 th{font-weight:600;text-align:right;color:#57534e;padding:.15rem .6rem}td{text-align:right;padding:.15rem .6rem}
 th:first-child,td:first-child{text-align:left}tr{border-bottom:1px solid #e7e5e4}.best{font-weight:700}
-small{color:#78716c;white-space:nowrap}.wide{overflow-x:auto}.pictures{display:flex;flex-wrap:wrap;gap:1rem}
+small{color:#78716c;font-weight:400;white-space:nowrap}.wide{overflow-x:auto}.pictures{display:flex;flex-wrap:wrap;gap:1rem}
 .matrix{font-size:.8rem}.matrix td{border:1px solid #fff}.matrix th{font-weight:400}
 .matrix td,.matrix th{padding:.15rem .35rem}figure{margin:0}
 """

@@ -21,6 +21,7 @@ func Load(a, b int, v interface{}) error {                     ~ any_type
 	n, _ := strconv.Atoi(s)                                    ~ ignored_error unchecked_number
 	_ = f.Close()                                              ~ ignored_error
 	v, ok := cache[key]
+	v, _, _ := tree.find(key)
 	if err == io.EOF {                                         ~ error_compared return_flow
 		return fmt.Errorf("reading: %v", err)                  ~ error_not_wrapped
 	} else {
@@ -114,7 +115,8 @@ func many(a int, b int, c int, d int, e int, f int) {          ~ too_many_argume
 class A {
     static final SimpleDateFormat FORMAT = new SimpleDateFormat("y");  ~ shared_date_format
     @Disabled                                                  ~ skipped_test
-    @SuppressWarnings("unchecked")                             ~ blanket_ignore
+    @SuppressWarnings("all")                                   ~ blanket_ignore
+    @SuppressWarnings("unchecked")
     void f(Exception e, String s, Object o) throws Exception {
         e.printStackTrace();                                   ~ print_stack_trace
         System.out.println(s);                                 ~ debug_print
@@ -126,6 +128,7 @@ class A {
         s.toLowerCase();                                       ~ locale_case
         s.toLowerCase(Locale.ROOT);
         new Integer(3);                                        ~ boxed_constructor
+        new String(bytes, UTF_8);
         List l = new ArrayList();                              ~ raw_type
         List<String> k = new ArrayList<>();
         new BigDecimal(0.1);                                   ~ inexact_decimal
