@@ -253,18 +253,34 @@ def risk_picture(curves: dict[str, Curves]) -> str:
     return _picture("Risk and coverage", "share answered", "share wrong", series, "", points)
 
 
+def loss_picture(points: Sequence[tuple[int, float]]) -> str:
+    """The training loss by step, its axis from 0 to the largest; an empty frame without a point."""
+    last, most = max((step for step, _ in points), default=1), max((loss for _, loss in points), default=1) or 1
+    every = max(1, len(points) // 400)
+    line = [(step / last, loss / most) for step, loss in points[::every]]
+    return _picture("Training loss", "step", "loss", {"model": line}, "", "", last, most)
+
+
 def _most(curves: Curves) -> int:
     return max(lines for _, _, lines in curves.reliability)
 
 
 def _picture(
-    title: str, across: str, up: str, series: dict[str, list[tuple[float, float]]], below: str, above: str
+    title: str,
+    across: str,
+    up: str,
+    series: dict[str, list[tuple[float, float]]],
+    below: str,
+    above: str,
+    last: float = 1,
+    most: float = 1,
 ) -> str:
+    """`last` and `most`: what 1 on each axis stands for."""
     ticks = [0, 0.25, 0.5, 0.75, 1]
     grid = "".join(
         f'<path d="M{_x(at)} {_y(0)}V{_y(1)}M{_x(0)} {_y(at)}H{_x(1)}" stroke="#e7e5e4"/>'
-        f'<text x="{_x(at)}" y="{_y(0) + 16}" text-anchor="middle">{at:g}</text>'
-        f'<text x="{_x(0) - 8}" y="{_y(at) + 4}" text-anchor="end">{at:g}</text>'
+        f'<text x="{_x(at)}" y="{_y(0) + 16}" text-anchor="middle">{at * last:.4g}</text>'
+        f'<text x="{_x(0) - 8}" y="{_y(at) + 4}" text-anchor="end">{at * most:.3g}</text>'
         for at in ticks
     )
     lines = "".join(

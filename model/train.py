@@ -4,7 +4,7 @@ import math
 import pickle
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -23,26 +23,39 @@ from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import Tokenizer
 from model.labels import Concept, learned, load_concepts
+from model.report import loss_picture
 
 VERSION: Final = "0.1.0"
 MIN_LINES: Final = 12  # of a concept in training, for it to have an output
 _SAVE_EVERY_S: Final = 120.0
+_LOSS_EVERY: Final = 10  # steps between two points of the picture
+_LOSSES: Final = "losses.tsv"  # of the run's folder: step, loss
 _POOL: Final = 24  # batches sorted by length together, so that little is padded
 
 Progress = Callable[[str], None]
 
 
 def train(
-    recipe: Recipe, data: Path, out: Path, run: Path, progress: Progress, clock: Callable[[], float] = time.monotonic
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    run: Path,
+    progress: Progress,
+    clock: Callable[[], float] = time.monotonic,
+    start: Path | None = None,
 ) -> None:
     """Writes weights and manifest into `out`; `run` keeps tokenizer and last state, so that a second call goes on.
 
-    Validation repositories set temperature and thresholds; test repositories are not read. Raises DataError.
+    `start`: a folder of weights to begin from, with its tokenizer; the recipe must have its shape. Validation
+    repositories set temperature and thresholds; test repositories are not read. Raises DataError, CheckpointError.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     run.mkdir(parents=True, exist_ok=True)
+    earlier = checkpoint.load(start) if start is not None else None
+    if earlier is not None and not (run / checkpoint.TOKENIZER).exists():
+        (run / checkpoint.TOKENIZER).write_bytes(earlier[1].model)
     tokenizer = _tokenizer(data, run, recipe.encoder.vocab_size)
     encoder_config = build_config(recipe.encoder, tokenizer)
     records = list(dataset.read(data, "train"))
@@ -60,7 +73,11 @@ def train(
     if isinstance(encoder, TwoHeads):
         encoder.learn_counts(concepts, np.bincount(rows.labels, minlength=encoder.outputs).tolist())
     progress(f"recipe {recipe.name}: {parameters(encoder):,} parameters")
+    if earlier is not None:
+        known = _begin_from(encoder, earlier[0], concepts, earlier[2]["concepts"], start)
+        progress(f"begins from {start}: {known} of {len(concepts)} concepts are known there")
     minutes = fit(encoder, rows, config, run, progress, clock)
+    (run / "loss.svg").write_text(loss_picture(_losses(run)) + "\n", "utf-8")
     checkpoint.half(encoder)
     validation = dataset.build(
         dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.max_tokens
@@ -96,6 +113,8 @@ def fit(
         kept = _resume(state, encoder, optimizer, device)
         step, spent = kept["step"], kept["spent_s"]
         progress(f"going on from step {step}, {spent / 60:.1f} minutes in")
+    run.mkdir(parents=True, exist_ok=True)
+    _keep_losses(run, step)
     chance = np.random.default_rng([config.seed, step])
     began = saved = clock()
     loss_mean = tokens = 0.0
@@ -117,7 +136,10 @@ def fit(
         optimizer.zero_grad()
         step += 1
         tokens += inputs.numel()
-        loss_mean += (float(loss.detach()) - loss_mean) * 0.05
+        loss_mean += (float(loss.detach()) - loss_mean) * (0.05 if loss_mean else 1)
+        if step % _LOSS_EVERY == 0:
+            with (run / _LOSSES).open("a", encoding="utf-8") as file:
+                file.write(f"{step}\t{loss_mean:.5f}\n")
         if step % 100 == 0:
             rate = tokens / max(1e-9, clock() - began)
             progress(f"step {step} loss {loss_mean:.3f} {elapsed / 60:.1f} min {rate:,.0f} tokens/s")
@@ -135,6 +157,43 @@ def fit(
             part.replace(state)
     encoder.to("cpu").eval()
     return (spent + clock() - began) / 60
+
+
+def _begin_from(
+    encoder: Network, earlier: Network, concepts: Sequence[Concept], known: Sequence[str], start: Path | None
+) -> int:
+    """Copies what an earlier network learned; rows of the head by concept. Returns how many concepts it knew."""
+    if earlier.config != encoder.config:
+        old, new = asdict(earlier.config), asdict(encoder.config)
+        other = ", ".join(f"{name} {old[name]} there, {new[name]} here" for name in old if old[name] != new[name])
+        raise DataError(f"{start} has another shape than the recipe: {other}; use a recipe of its shape")
+    shared = {concept.id: at for at, concept in enumerate(concepts, start=1) if concept.id in known}
+    if isinstance(encoder, TwoHeads):  # its heads do not depend on the catalog
+        encoder.encoder.load_state_dict(earlier.encoder.state_dict())
+        return len(shared)
+    old_state, state = earlier.state_dict(), encoder.state_dict()
+    rows = [(0, 0), *((known.index(name) + 1, at) for name, at in shared.items())]
+    for name, value in old_state.items():
+        if name.startswith("head."):
+            for before, now in rows:
+                state[name][now] = value[before]
+        else:
+            state[name] = value
+    encoder.load_state_dict(state)
+    return len(shared)
+
+
+def _losses(run: Path) -> list[tuple[int, float]]:
+    """The points of the run's picture, in order."""
+    path = run / _LOSSES
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [(int(step), float(loss)) for step, _, loss in (line.partition("\t") for line in lines)]
+
+
+def _keep_losses(run: Path, step: int) -> None:
+    """Drops the points past the state that a run goes on from: their steps are taken again."""
+    kept = [f"{at}\t{loss:.5f}\n" for at, loss in _losses(run) if at <= step]
+    (run / _LOSSES).write_text("".join(kept), "utf-8")
 
 
 def _resume(state: Path, encoder: Network, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:

@@ -171,15 +171,19 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder that receives the weights.")],
     recipe: Annotated[str, typer.Option(help="A name in model/recipes, or a file.")] = "small",
     run: Annotated[Path | None, typer.Option(help="Folder of the run's state; the same one goes on.")] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", metavar="WEIGHTS", help="Begin from these weights, not from chance.")
+    ] = None,
 ) -> None:
     """Train from scratch on mined data: tokenizer, encoder, calibration, int8 export. Goes on where it stopped."""
     _needs_torch()
     from model import train as training
 
     with _refusals():
-        training.train(_recipe(recipe), _mined(data), out, run or out / "run", ctx.obj.console.note)
+        training.train(_recipe(recipe), _mined(data), out, run or out / "run", ctx.obj.console.note, start=start)
     ctx.obj.console.note(
-        f"weights in {out}; `sentinelctl model eval --data {data} --weights {out} --write` judges them"
+        f"weights in {out}, the loss in {(run or out / 'run') / 'loss.svg'}; "
+        f"`sentinelctl model eval --data {data} --weights {out} --write` judges them"
     )
 
 

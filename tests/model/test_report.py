@@ -10,7 +10,7 @@ import pytest
 
 from model.curves import INTERVALS, SUBJECTS, Curves, Grades, Judged
 from model.labels import load_concepts
-from model.report import NAMES, TITLES, calibration_picture, html, matrix, risk_picture, summary, write
+from model.report import NAMES, TITLES, calibration_picture, html, loss_picture, matrix, risk_picture, summary, write
 
 CATALOG = {concept.id: concept for concept in load_concepts()}
 CONCEPTS = tuple(CATALOG[name] for name in ("missing_docstring", "debug_print", "bare_except", "eval_exec"))
@@ -149,6 +149,19 @@ def test_a_subject_that_is_always_equally_sure_is_a_dot_and_one_without_confiden
     assert "model" in words
     assert "majority" not in words
     ElementTree.fromstring(calibration_picture(both))
+
+
+def test_the_loss_is_drawn_by_step_on_axes_that_name_its_ends() -> None:
+    picture = ElementTree.fromstring(loss_picture([(10, 4.0), (20, 2.0), (1000, 0.5)]))
+    (line,) = picture.findall(f"{SPACE}polyline")
+    assert [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()] == [
+        (54.5, 30.0), (57.0, 155.0), (302.0, 248.8),
+    ]  # fmt: skip
+    assert {"1000", "4"} <= {text.text for text in picture.findall(f"{SPACE}text")}
+    long = [(step, 1.0) for step in range(1, 100_000)]
+    assert len(loss_picture(long)) < 20_000
+    for points in ([], [(1, 0.0)]):
+        ElementTree.fromstring(loss_picture(points))
 
 
 def test_the_page_its_pictures_and_its_numbers_lie_in_one_folder(judged: Judged, tmp_path: Path) -> None:

@@ -303,6 +303,10 @@ def test_mined_data_becomes_weights_figures_and_a_file_for_each_engine(
     assert code == 0
     assert "960 lines of 6 repositories" in err
     assert f"`sentinelctl model eval --data {data} --weights {weights} --write` judges them" in err
+    assert (tmp_path / "run" / "loss.svg").read_text().startswith("<svg")
+    code, _, err = run("train", "--data", data, "--out", tmp_path / "more", "--recipe", recipe, "--from", weights)
+    assert code == 0
+    assert f"begins from {weights}: 2 of 2 concepts are known there" in err
 
     words = ("eval", "--data", data, "--weights", weights, "--recipe", recipe)
     code, out, err = run(*words, "--write", "--json", "--report", tmp_path / "report")
