@@ -3,7 +3,7 @@
 import tomllib
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 RECIPES: Final = Path(__file__).parent / "recipes"
 
@@ -15,8 +15,12 @@ class EncoderConfig:
     layers: int = 3
     heads: int = 4
     hidden: int = 352  # of the gated feed-forward
-    bigrams: int = 8192  # rows of the hashed table of neighbouring token pairs
+    bigrams: int = 8192  # rows of the hashed table of neighbouring token pairs; 0: none
     max_tokens: int = 96  # longest row
+    positions: Literal["rotary", "learned"] = "rotary"
+    answers: Literal["concept", "severity_category"] = (
+        "concept"  # one head over the concepts, or one of 4 and one of 12
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,15 @@ class TrainConfig:
     learning_rate: float = 3e-3
     weight_decay: float = 0.01
     warmup: float = 0.03  # share of the run
-    decay: float = 0.4  # share of the run, at the end, over which the rate falls to zero
+    schedule: Literal["stable", "cosine"] = "stable"  # level and then falling, or falling all along
+    decay: float = 0.4  # share of the run, at the end, over which a stable rate falls to zero
     negatives: float = 0.33  # share of clean lines kept
     temper: float = (
         0.5  # a concept of n lines is drawn as if it had n**(1-temper) * most**temper, at most `max_repeat` times
     )
     max_repeat: float = 8.0
     threads: int = 1
+    device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # auto: an accelerator where torch finds one
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +63,8 @@ def build(kind: type[T], values: dict[str, Any]) -> T:
     known = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     if unknown := set(values) - known:
         raise ValueError(f"{kind.__name__} has no {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
+    hints = get_type_hints(kind)
+    for name, value in values.items():
+        if get_origin(hints[name]) is Literal and value not in get_args(hints[name]):
+            raise ValueError(f"{kind.__name__}.{name} is {value!r}; it can be {', '.join(get_args(hints[name]))}")
     return kind(**values)

@@ -192,7 +192,7 @@ def sampling_rates(
     number = np.bincount(labels, minlength=outputs).astype(float)
     peak = number[1:].max(initial=1.0)
     rates = np.minimum(most, (peak / np.maximum(number, 1.0)) ** temper)
-    rates[NONE] = negatives
+    rates[NONE] = max(negatives, 1e-9)  # a rate has a logarithm
     return rates
 
 

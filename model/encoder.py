@@ -5,12 +5,16 @@ Beside its embedding each token carries one of the pair it forms with the token 
 a small network the eye of an n-gram model at no cost in arithmetic.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import EncoderConfig
 from model.inputs.tokenizer import PAD
+from model.labels import CATEGORIES, SEVERITIES, Concept
 
 
 class Norm(nn.Module):
@@ -69,12 +73,16 @@ class Encoder(nn.Module):
         if config.width % config.heads or (config.width // config.heads) % 2:
             raise ValueError(f"width {config.width} must divide into {config.heads} heads of even size")
         self.config = config
+        self.outputs = outputs
         self.token = nn.Embedding(config.vocab_size, config.width)
-        self.pair = nn.Embedding(config.bigrams, config.width)
+        self.pair = nn.Embedding(config.bigrams, config.width) if config.bigrams else None
+        self.place = nn.Embedding(config.max_tokens, config.width) if config.positions == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = Norm(2 * config.width)
         self.head = nn.Linear(2 * config.width, outputs)
         cos, sin = rotary(config.max_tokens, config.width // config.heads)
+        if self.place is not None:  # a turn by nothing
+            cos, sin = torch.ones_like(cos), torch.zeros_like(sin)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self.apply(self._start)
@@ -92,8 +100,12 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         is_padding = tokens == PAD
-        before = F.pad(tokens[:, :-1], (1, 0))
-        x = self.token(tokens) + self.pair((before * 31_337 + tokens) % self.config.bigrams)
+        x = self.token(tokens)
+        if self.pair is not None:
+            before = F.pad(tokens[:, :-1], (1, 0))
+            x = x + self.pair((before * 31_337 + tokens) % self.config.bigrams)
+        if self.place is not None:
+            x = x + self.place.weight[: tokens.shape[1]]
         mask = is_padding[:, None, None, :].to(x.dtype) * -1e4
         cos, sin = self.cos[: tokens.shape[1]], self.sin[: tokens.shape[1]]
         for block in self.blocks:
@@ -102,6 +114,73 @@ class Encoder(nn.Module):
         peak = x.masked_fill(is_padding[:, :, None], -1e4).amax(1)
         logits: Tensor = self.head(self.norm(torch.cat((x[:, 0], peak), -1)))
         return logits
+
+    def loss(self, tokens: Tensor, labels: Tensor, offset: Tensor) -> Tensor:
+        """offset: (outputs,), what drawing rows unevenly adds to the logits."""
+        return F.cross_entropy(self(tokens) + offset, labels)
+
+
+class TwoHeads(nn.Module):
+    """The reference's network: an encoder with one head over the severities and one over the categories.
+
+    It learns from findings alone, half by each head, and cannot tell a clean line. So that it can be served beside the
+    others, `forward` spreads its answer over the concepts: P(finding) · P(severity) · P(category) · P(concept of both),
+    the first and the last as often as training had them.
+    """
+
+    def __init__(self, config: EncoderConfig, outputs: int) -> None:
+        super().__init__()
+        self.config = config
+        self.outputs = outputs
+        self.encoder = Encoder(config, len(SEVERITIES) + len(CATEGORIES))
+        self.register_buffer("severity", torch.zeros(outputs - 1, len(SEVERITIES)))
+        self.register_buffer("category", torch.zeros(outputs - 1, len(CATEGORIES)))
+        self.register_buffer("prior", torch.zeros(outputs))
+
+    def learn_counts(self, concepts: Sequence[Concept], counts: Sequence[int]) -> None:
+        """counts: training lines of each output, none first."""
+        cells: dict[tuple[str, str], int] = {}
+        for concept, number in zip(concepts, counts[1:], strict=True):
+            cell = (concept.severity, concept.category)
+            cells[cell] = cells.get(cell, 0) + max(1, number)
+        finding = max(1, sum(counts[1:])) / max(2, sum(counts))
+        self.prior[0] = math.log(max(1e-4, 1 - finding))
+        for at, (concept, number) in enumerate(zip(concepts, counts[1:], strict=True)):
+            self.severity[at, SEVERITIES.index(concept.severity)] = 1
+            self.category[at, CATEGORIES.index(concept.category)] = 1
+            share = max(1, number) / cells[concept.severity, concept.category]
+            self.prior[at + 1] = math.log(finding * share)
+
+    def heads(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (rows, 4) of the severities and (rows, 12) of the categories."""
+        severity, category = self.encoder(tokens).split((len(SEVERITIES), len(CATEGORIES)), -1)
+        return severity.log_softmax(-1), category.log_softmax(-1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        severity, category = self.heads(tokens)
+        concepts = severity @ self.severity.T + category @ self.category.T
+        return F.pad(concepts, (1, 0)) + self.prior
+
+    def loss(self, tokens: Tensor, labels: Tensor, _offset: Tensor) -> Tensor:
+        severity, category = self.heads(tokens)
+        found = labels > 0
+        of = (labels[found] - 1).clamp(min=0)
+        losses = [
+            F.nll_loss(head[found], table[of].argmax(-1), reduction="sum")
+            for head, table in ((severity, self.severity), (category, self.category))
+        ]
+        return (0.5 * losses[0] + 0.5 * losses[1]) / max(1, int(found.sum()))
+
+
+Network = Encoder | TwoHeads
+
+
+def build(config: EncoderConfig, outputs: int) -> Network:
+    return Encoder(config, outputs) if config.answers == "concept" else TwoHeads(config, outputs)
+
+
+def parameters(network: Network) -> int:
+    return sum(value.numel() for value in network.parameters())
 
 
 def rotary(length: int, size: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ operator asks for that engine and the manifest vouches for the file.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model.inputs.chunk import Chunk, chunks
+from model.inputs.chunk import MAX_TOKENS, Chunk, chunks
 from model.inputs.diff import Hunk
 from model.inputs.files import is_test_path, language
 from model.inputs.tokenizer import Tokenizer, TokenizerError
@@ -28,6 +29,7 @@ FORMAT: Final = 1
 WEIGHTS: Final = Path(__file__).parent / "weights"
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
 PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
+_LEGIBLE: Final = 400  # characters of a line that must be so
 _PASS_TOKENS: Final = 1024  # tokens of one forward pass, padding included: more falls out of the cache and is slower
 _LEAST_PASS_TOKENS: Final = 128  # fewer are not worth another thread
 _ONNX: Final = "encoder.int8.onnx"
@@ -81,6 +83,12 @@ class Engine(Protocol):
     def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
         """The rules' and the model's findings, by line, worst first."""
 
+    def weigh(self, hunk: Hunk, asked: Sequence[tuple[int, str]]) -> list[float | None]:
+        """Of each (new line number, concept) the calibrated confidence; None for a line that the model does not read.
+
+        For a concept that these weights do not know, the confidence that there is any finding. Blocks as predict does.
+        """
+
 
 @dataclass(frozen=True)
 class Manifest:
@@ -127,6 +135,7 @@ class ScoringEngine:
         self._concepts = tuple(by_id[name] for name in manifest.concepts)
         self._thresholds = np.array([manifest.thresholds.get(name, 1.0) for name in manifest.concepts])
         self._taught = frozenset(manifest.languages)
+        self._max_tokens = int(manifest.document.get("config", {}).get("max_tokens", MAX_TOKENS))
         columns = forward(np.ones((1, 1), np.int64)).shape[1]
         if columns != 1 + len(manifest.concepts):
             raise ModelError(
@@ -138,7 +147,7 @@ class ScoringEngine:
         return None if language(hunk.path) in self._taught else "language_not_taught"
 
     def encode(self, hunk: Hunk) -> tuple[Chunk, ...]:
-        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer)
+        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer, max_tokens=self._max_tokens)
 
     def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
         rows = [row for chunk in chunks for row in chunk.rows]
@@ -162,8 +171,9 @@ class ScoringEngine:
         return list(np.split(probabilities, ends[:-1])) if chunks else []
 
     def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
+        texts = {line.new: line.text for line in hunk.lines if line.new is not None}
         found = [
-            self._finding(hunk, line, self._rules[name], 1.0, True)
+            self._finding(hunk.path, line, texts[line], self._rules[name], 1.0, True)
             for line, name in rule_findings(hunk)
             if name in self._rules
         ]
@@ -171,14 +181,29 @@ class ScoringEngine:
         for chunk, score in zip(chunks, scores, strict=True):
             for row, at in enumerate(chunk.lines):
                 line, best = hunk.lines[at].new, self._best(score[row, 1:], allowed)
-                if line is not None and best is not None:
+                if line is not None and best is not None and is_legible(texts[line]):
                     column, confidence, is_shown = best
-                    found.append(self._finding(hunk, line, self._concepts[column], confidence, is_shown))
+                    concept = self._concepts[column]
+                    found.append(self._finding(hunk.path, line, texts[line], concept, confidence, is_shown))
         return tuple(
             sorted(
                 found, key=lambda each: (each.line, -SEVERITIES.index(each.severity), -each.confidence, each.concept)
             )
         )
+
+    def weigh(self, hunk: Hunk, asked: Sequence[tuple[int, str]]) -> list[float | None]:
+        windows = self.encode(hunk)
+        column = {concept.id: at for at, concept in enumerate(self._concepts, start=1)}
+        read = {
+            hunk.lines[at].new: row
+            for chunk, score in zip(windows, self.predict(windows), strict=True)
+            for at, row in zip(chunk.lines, score, strict=True)
+            if is_legible(hunk.lines[at].text)
+        }
+        return [
+            None if line not in read else float(read[line][column[name]] if name in column else 1 - read[line][0])
+            for line, name in asked
+        ]
 
     def _allowed(self, path: str) -> npt.NDArray[np.intp]:
         """Columns, none not counted, of the concepts that are asked of this file."""
@@ -197,14 +222,14 @@ class ScoringEngine:
         return (column, confidence, bool(shown.any())) if confidence >= MIN_CONFIDENCE else None
 
     @staticmethod
-    def _finding(hunk: Hunk, line: int, concept: Concept, confidence: float, is_shown: bool) -> Finding:
+    def _finding(path: str, line: int, text: str, concept: Concept, confidence: float, is_shown: bool) -> Finding:
         return Finding(
-            path=hunk.path,
+            path=path,
             line=line,
             side="RIGHT",
             concept=concept.id,
             title=concept.title,
-            text=concept.text,
+            text=concept.say(text),
             category=concept.category,
             severity=concept.severity,
             confidence=confidence,
@@ -221,17 +246,23 @@ def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | 
     threads = threads or len(
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
-    makers = {"onnx": (_ONNX, _onnx), "torchscript": (_TORCHSCRIPT, _torchscript)}
-    if kind not in makers:
-        raise ModelError(f"no engine is called {kind!r}; there are {' and '.join(makers)}")
-    file, make = makers[kind]
     manifest = read_manifest(folder)
     try:
         tokenizer = Tokenizer(read_verified(folder, _TOKENIZER, manifest))
     except TokenizerError as exc:
         raise ModelError(f"{folder / _TOKENIZER}: {exc}") from exc
-    forward = make(read_verified(folder, file, manifest))
-    return ScoringEngine(kind, manifest, tokenizer, load_concepts(), forward, threads=threads)
+    return ScoringEngine(
+        kind, manifest, tokenizer, load_concepts(), load_forward(kind, folder, manifest), threads=threads
+    )
+
+
+def load_forward(kind: str, folder: Path, manifest: Manifest) -> Forward:
+    """The forward pass of an engine alone: tokens (rows, length) to logits. Raises ModelError."""
+    makers = {"onnx": (_ONNX, _onnx), "torchscript": (_TORCHSCRIPT, _torchscript)}
+    if kind not in makers:
+        raise ModelError(f"no engine is called {kind!r}; there are {' and '.join(makers)}")
+    file, make = makers[kind]
+    return make(read_verified(folder, file, manifest))
 
 
 def review(
@@ -262,9 +293,11 @@ def read_manifest(weights: Path | None = None) -> Manifest:
         raise ModelError(f"{path} is no JSON: {exc}; {remedy}") from exc
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
-        raise ModelError(f"{path} has format {found!r} where this version reads {FORMAT}; export the weights anew")
+        is_newer = isinstance(found, int) and found > FORMAT
+        remedy = "upgrade Sentinel, or use older weights" if is_newer else "export the weights anew"
+        raise ModelError(f"{path} has format {found!r} where this version reads {FORMAT}; {remedy}")
     try:
-        return Manifest(
+        manifest = Manifest(
             name=str(document["name"]),
             version=str(document["version"]),
             digest=str(document["digest"]),
@@ -277,6 +310,11 @@ def read_manifest(weights: Path | None = None) -> Manifest:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as exc:
         raise ModelError(f"{path} lacks a field or has a wrong one: {exc!r}; export the weights anew") from exc
+    calibration = (manifest.temperature, *manifest.thresholds.values())
+    if not all(0 < value < math.inf for value in calibration):
+        wrong = next(value for value in calibration if not 0 < value < math.inf)
+        raise ModelError(f"{path} is calibrated by {wrong}, where only numbers above 0 mean something; train again")
+    return manifest
 
 
 def read_verified(weights: Path, name: str, manifest: Manifest) -> bytes:
@@ -307,6 +345,12 @@ def passes(lengths: Sequence[int], tokens: int = _PASS_TOKENS) -> list[list[int]
         else:
             batches.append([row])
     return batches
+
+
+def is_legible(text: str) -> bool:
+    """Whether nearly all of a line's characters could be decoded and can be shown: of others no calibration knows."""
+    odd = sum(char == "\ufffd" or not (char.isprintable() or char == "\t") for char in text[:_LEGIBLE])
+    return odd * 8 <= len(text[:_LEGIBLE])
 
 
 def softmax(logits: Probabilities) -> Probabilities:

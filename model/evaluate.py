@@ -16,23 +16,23 @@ from torch.nn import functional as F
 
 from model import baselines, checkpoint, dataset
 from model.config import TrainConfig
+from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Rows
-from model.encoder import Encoder
+from model.encoder import Network
 from model.engine import load_engine
 from model.inputs.chunk import Chunk
-from model.labels import CATEGORIES, SEVERITIES, Concept, load_concepts
+from model.labels import SEVERITIES, Concept, load_concepts
 
 Floats = npt.NDArray[np.float32]
 NEVER: Final = 1.01  # a threshold no probability reaches
 _PRECISION: Final = 0.6  # asked of what is shown
 _SUPPORT: Final = 8  # validation lines of a concept, and lines above the threshold, to believe a precision
-_SHOWN_FROM: Final = 0.1  # confidence below which a line counts as clean
 
 
-def probabilities(encoder: Encoder, rows: Rows, *, temperature: float = 1.0, raw: bool = False) -> Floats:
+def probabilities(encoder: Network, rows: Rows, *, temperature: float = 1.0, raw: bool = False) -> Floats:
     """(rows, outputs) by torch; logits when `raw`."""
     order = np.argsort(rows.lengths, kind="stable")
-    found = np.zeros((len(rows), encoder.head.out_features), np.float32)
+    found = np.zeros((len(rows), encoder.outputs), np.float32)
     with torch.inference_mode():
         for at in range(0, len(order), 256):
             picked = order[at : at + 256]
@@ -71,7 +71,7 @@ def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16
         return None
     scores = np.concatenate([chances[:, column] for column in columns])
     right = np.concatenate([labels == column for column in columns])
-    candidates = np.flatnonzero(scores >= _SHOWN_FROM)
+    candidates = np.flatnonzero(scores >= LEAST)
     order = candidates[np.argsort(-scores[candidates], kind="stable")]
     ends = _ends(scores[order])
     hits = np.cumsum(right[order])[ends]
@@ -79,7 +79,7 @@ def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16
     return float(scores[order[good[-1]]]) if len(good) else None
 
 
-def heldout(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> dict[str, Any]:
+def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> Judged:
     """The figures of the shipped int8 weights on the test repositories, each baseline's beside them.
 
     `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. A figure that cannot
@@ -99,26 +99,29 @@ def heldout(weights: Path, data: Path, config: TrainConfig, progress: Callable[[
     least = np.array([manifest["thresholds"][concept.id] for concept in concepts])
     known = {_plain(own) for own, _, _ in train.texts}
     unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
-    outputs = 1 + len(concepts)
+    outputs, grades = 1 + len(concepts), Grades.of(concepts)
     asked: dict[str, Callable[[], Floats]] = {
         "model": lambda: served(weights, test),
-        "majority": lambda: baselines.majority(train, outputs, len(test)),
-        "size_only": lambda: baselines.linear(baselines.size_features, train, test, outputs, config),
         "linear": lambda: baselines.linear(baselines.ngram_features, train, test, outputs, config),
+        "size_only": lambda: baselines.linear(baselines.size_features, train, test, outputs, config),
+        "majority": lambda: baselines.majority(train, outputs, len(test)),
     }
     found: dict[str, Any] = {
         "repositories": list(test.names),
         "data_digest": dataset.digest(data),
         "baseline_seed": config.seed,
     }
-    for name, ask in asked.items():
-        chances = ask()
-        found[name] = figures(chances, test, concepts) | {"line_ap_95": interval(chances, test, concepts, config.seed)}
+    curves = {}
+    for name in SUBJECTS:
+        chances = asked[name]()
+        found[name] = figures(chances, test, concepts) | {"intervals": intervals(chances, test, concepts, config.seed)}
         found[name]["unseen_text"] = _some(figures(chances[unseen], dataset.only(test, unseen), concepts))
         if name == "model":
             found[name]["shown"] = shown(chances, test.labels, least, concepts)
+        answers = Answers.of(chances, test.labels, grades)
+        curves[name] = Curves.of(answers.labels, answers.answered, answers.best, answers.confidence, grades)
         progress(f"{name}: line AP {found[name]['line_ap']}, five-way macro-F1 {found[name]['five_way_macro_f1']}")
-    return _defined(found)
+    return Judged(_defined(found), curves, tuple(concepts))
 
 
 def served(weights: Path, rows: Rows) -> Floats:
@@ -151,6 +154,8 @@ def _defined(found: Any) -> Any:
     """JSON has no nan: what could not be told is None."""
     if isinstance(found, dict):
         return {name: _defined(value) for name, value in found.items()}
+    if isinstance(found, list | tuple):
+        return [_defined(value) for value in found]
     return None if isinstance(found, float) and math.isnan(found) else found
 
 
@@ -166,82 +171,92 @@ def _some(found: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Grades:
-    """Columns of the output by severity and category, as membership matrices (1 + concepts, classes)."""
+class Answers:
+    """What the figures are made of, one entry a line."""
 
-    severity: Floats
-    category: Floats
+    labels: npt.NDArray[Any]  # column of the truth, 0 none
+    best: npt.NDArray[Any]  # likeliest column of a finding
+    answered: npt.NDArray[Any]  # likeliest column, none included
+    confidence: Floats  # of `best`
+    finding: Floats  # score that there is one
+    severity: Floats  # (lines, SEVERITIES) scores
 
     @classmethod
-    def of(cls, concepts: Sequence[Concept]) -> "Grades":
-        severity = np.zeros((1 + len(concepts), len(SEVERITIES)), np.float32)
-        category = np.zeros((1 + len(concepts), len(CATEGORIES)), np.float32)
-        for column, concept in enumerate(concepts, start=1):
-            severity[column, SEVERITIES.index(concept.severity)] = 1
-            category[column, CATEGORIES.index(concept.category)] = 1
-        return cls(severity, category)
+    def of(cls, chances: Floats, labels: npt.NDArray[Any], grades: Grades) -> "Answers":
+        return cls(
+            labels, chances[:, 1:].argmax(1) + 1, chances.argmax(1), chances[:, 1:].max(1), 1 - chances[:, NONE],
+            chances @ grades.severity,
+        )  # fmt: skip
+
+    def take(self, picked: npt.NDArray[Any]) -> "Answers":
+        return Answers(*(getattr(self, name)[picked] for name in Answers.__slots__))
 
 
 def figures(chances: Floats, rows: Rows, concepts: Sequence[Concept]) -> dict[str, Any]:
     """Every held-out figure of one set of probabilities (rows, 1 + concepts)."""
     grades = Grades.of(concepts)
-    labels = rows.labels
-    grave = np.isin(labels, _columns(concepts, SEVERITIES[1:]))
-    positive = labels != NONE
-    severity = (grades.severity.argmax(1) + 1) * (grades.severity.sum(1) > 0)  # 0 = none, then SEVERITIES
-    best = chances[:, 1:].argmax(1) + 1  # given a finding
-    answered = chances.argmax(1)  # end to end
-    by_severity = chances @ grades.severity
-    truth, given = severity[labels], severity[best]
-    confidence = chances[:, 1:].max(1)
+    answers = Answers.of(chances, rows.labels, grades)
+    of_language = {name: answers.take(rows.languages == at) for at, name in enumerate(rows.spoken)}
     return {
-        "lines": len(rows),
-        "prevalence": _share(grave),
-        "line_ap": average_precision(by_severity[:, 1:].sum(1), grave),
-        "line_auc": auc(by_severity[:, 1:].sum(1), grave),
-        "any_prevalence": _share(positive),
-        "any_ap": average_precision(1 - chances[:, NONE], positive),
-        "any_auc": auc(1 - chances[:, NONE], positive),
-        "severity_accuracy": _share(truth[positive] == given[positive]),
-        "severity_balanced_accuracy": _mean_recall(truth[positive], given[positive]),
-        "category_macro_f1": macro_f1(
-            _class(grades.category, labels[positive]), _class(grades.category, best[positive])
-        ),
-        "concept_macro_f1": macro_f1(labels[positive], best[positive]),
-        "concepts_seen": len(np.unique(labels[positive])),
-        "five_way_macro_f1": macro_f1(truth, severity[answered]),
-        "bug_recall_at_p50": recall_at(by_severity[:, SEVERITIES.index("bug")], truth == 1 + SEVERITIES.index("bug")),
-        "critical_recall_at_p50": recall_at(
-            by_severity[:, SEVERITIES.index("critical")], truth == 1 + SEVERITIES.index("critical")
-        ),
-        "bugs": int((truth == 1 + SEVERITIES.index("bug")).sum()),
-        "criticals": int((truth == 1 + SEVERITIES.index("critical")).sum()),
-        "ece": calibration_error(confidence, best == labels),
+        **measures(answers, grades),
         "per_language": {
-            name: {
-                "lines": int((rows.languages == at).sum()),
-                "prevalence": _share(grave[rows.languages == at]),
-                "line_ap": average_precision(by_severity[rows.languages == at, 1:].sum(1), grave[rows.languages == at]),
-            }
-            for at, name in enumerate(rows.spoken)
+            name: {key: value for key, value in measures(spoken, grades).items() if key in _OF_LANGUAGE}
+            for name, spoken in of_language.items()
         },
     }
 
 
-def interval(
-    chances: Floats, rows: Rows, concepts: Sequence[Concept], seed: int, draws: int = 300
-) -> tuple[float, float]:
-    """95 % of line_ap when the repositories are drawn anew."""
-    scores = (chances @ Grades.of(concepts).severity)[:, 1:].sum(1)
-    grave = np.isin(rows.labels, _columns(concepts, SEVERITIES[1:]))
+_OF_LANGUAGE: Final = ("lines", "prevalence", "line_ap")
+
+
+def measures(answers: Answers, grades: Grades) -> dict[str, Any]:
+    """The figures of any lines; nan where they cannot tell one."""
+    severity = grades.severities
+    labels, best = answers.labels, answers.best
+    positive = labels != NONE
+    truth, given = severity[labels], severity[best]
+    grave, worse = truth > 1 + SEVERITIES.index("nit"), answers.severity[:, 1:].sum(1)
+    bug, critical = 1 + SEVERITIES.index("bug"), 1 + SEVERITIES.index("critical")
+    return {
+        "lines": len(labels),
+        "prevalence": _share(grave),
+        "line_ap": average_precision(worse, grave),
+        "line_auc": auc(worse, grave),
+        "any_prevalence": _share(positive),
+        "any_ap": average_precision(answers.finding, positive),
+        "any_auc": auc(answers.finding, positive),
+        "severity_accuracy": _share(truth[positive] == given[positive]),
+        "severity_balanced_accuracy": _mean_recall(truth[positive], given[positive]),
+        "category_macro_f1": macro_f1(grades.categories[labels[positive]], grades.categories[best[positive]]),
+        "concept_macro_f1": macro_f1(labels[positive], best[positive]),
+        "concepts_seen": len(np.unique(labels[positive])),
+        "five_way_macro_f1": macro_f1(truth, severity[answers.answered]),
+        "bug_recall_at_p50": recall_at(answers.severity[:, bug - 1], truth == bug),
+        "critical_recall_at_p50": recall_at(answers.severity[:, critical - 1], truth == critical),
+        "bugs": int((truth == bug).sum()),
+        "criticals": int((truth == critical).sum()),
+        "ece": calibration_error(answers.confidence, best == labels),
+    }
+
+
+def intervals(
+    chances: Floats, rows: Rows, concepts: Sequence[Concept], seed: int, draws: int = 200
+) -> dict[str, tuple[float, float]]:
+    """Of each figure of INTERVALS, the middle 95 % of what it is when the repositories are drawn anew."""
+    grades = Grades.of(concepts)
+    answers = Answers.of(chances, rows.labels, grades)
     of = [np.flatnonzero(rows.repositories == at) for at in range(len(rows.names))]
     chance = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(draws):
-        picked = np.concatenate([of[at] for at in chance.integers(len(of), size=len(of))])
-        drawn.append(average_precision(scores[picked], grave[picked]))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return round(float(low), 4), round(float(high), 4)
+    drawn = [
+        measures(answers.take(np.concatenate([of[at] for at in chance.integers(len(of), size=len(of))])), grades)
+        for _ in range(draws)
+    ]
+    found = {}
+    for name in INTERVALS:
+        values = [each[name] for each in drawn if not math.isnan(each[name])]
+        low, high = np.percentile(values, [2.5, 97.5]) if values else (math.nan, math.nan)
+        found[name] = (_rounded(float(low)), _rounded(float(high)))
+    return found
 
 
 def average_precision(scores: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
@@ -282,13 +297,11 @@ def macro_f1(truth: npt.NDArray[Any], answer: npt.NDArray[Any]) -> float:
     return _rounded(float(np.mean(scores))) if scores else math.nan
 
 
-def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_], bins: int = 15) -> float:
-    """ECE over the lines whose confidence is at least 0.1."""
-    kept = confidence >= _SHOWN_FROM
-    confidence, right = confidence[kept], right[kept]
-    slot = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [abs(float(confidence[slot == each].sum() - right[slot == each].sum())) for each in range(bins)]
-    return _rounded(sum(gaps) / max(1, len(confidence)))
+def calibration_error(confidence: Floats, right: npt.NDArray[np.bool_]) -> float:
+    """ECE over the lines whose confidence is at least 0.1; nan without one."""
+    bins = reliability(confidence, right)
+    total = sum(lines for _, _, lines in bins)
+    return _rounded(sum(lines * abs(sure - share) for sure, share, lines in bins) / total) if total else math.nan
 
 
 def _ends(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
@@ -298,10 +311,6 @@ def _ends(scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
 
 def _columns(concepts: Sequence[Concept], severities: Sequence[str]) -> list[int]:
     return [column for column, concept in enumerate(concepts, start=1) if concept.severity in severities]
-
-
-def _class(members: Floats, columns: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    return members[columns].argmax(1)
 
 
 def _mean_recall(truth: npt.NDArray[Any], answer: npt.NDArray[Any]) -> float:

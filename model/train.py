@@ -1,8 +1,10 @@
 """One training run: records to a folder of weights. Stops and goes on again where it stopped."""
 
+import math
+import pickle
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -10,37 +12,50 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.nn import functional as F
 
 from model import checkpoint, dataset
 from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError, Rows
-from model.encoder import Encoder
+from model.encoder import Network, TwoHeads, parameters
+from model.encoder import build as build_network
+from model.engine import load_forward, read_manifest
 from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import Tokenizer
 from model.labels import Concept, learned, load_concepts
+from model.report import loss_picture
 
-NAME: Final = "sentinel-small"
 VERSION: Final = "0.1.0"
 MIN_LINES: Final = 12  # of a concept in training, for it to have an output
 _SAVE_EVERY_S: Final = 120.0
+_LOSS_EVERY: Final = 10  # steps between two points of the picture
+_LOSSES: Final = "losses.tsv"  # of the run's folder: step, loss
 _POOL: Final = 24  # batches sorted by length together, so that little is padded
 
 Progress = Callable[[str], None]
 
 
 def train(
-    recipe: Recipe, data: Path, out: Path, run: Path, progress: Progress, clock: Callable[[], float] = time.monotonic
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    run: Path,
+    progress: Progress,
+    clock: Callable[[], float] = time.monotonic,
+    start: Path | None = None,
 ) -> None:
     """Writes weights and manifest into `out`; `run` keeps tokenizer and last state, so that a second call goes on.
 
-    Validation repositories set temperature and thresholds; test repositories are not read. Raises DataError.
+    `start`: a folder of weights to begin from, with its tokenizer; the recipe must have its shape. Validation
+    repositories set temperature and thresholds; test repositories are not read. Raises DataError, CheckpointError.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     run.mkdir(parents=True, exist_ok=True)
+    earlier = checkpoint.load(start) if start is not None else None
+    if earlier is not None and not (run / checkpoint.TOKENIZER).exists():
+        (run / checkpoint.TOKENIZER).write_bytes(earlier[1].model)
     tokenizer = _tokenizer(data, run, recipe.encoder.vocab_size)
     encoder_config = build_config(recipe.encoder, tokenizer)
     records = list(dataset.read(data, "train"))
@@ -54,8 +69,15 @@ def train(
         f"{len(rows):,} lines of {len(rows.names)} repositories, {int((rows.labels > 0).sum()):,} with a finding, "
         f"{len(concepts)} concepts"
     )
-    encoder = Encoder(encoder_config, 1 + len(concepts))
+    encoder = build_network(encoder_config, 1 + len(concepts))
+    if isinstance(encoder, TwoHeads):
+        encoder.learn_counts(concepts, np.bincount(rows.labels, minlength=encoder.outputs).tolist())
+    progress(f"recipe {recipe.name}: {parameters(encoder):,} parameters")
+    if earlier is not None:
+        known = _begin_from(encoder, earlier[0], concepts, earlier[2]["concepts"], start)
+        progress(f"begins from {start}: {known} of {len(concepts)} concepts are known there")
     minutes = fit(encoder, rows, config, run, progress, clock)
+    (run / "loss.svg").write_text(loss_picture(_losses(run)) + "\n", "utf-8")
     checkpoint.half(encoder)
     validation = dataset.build(
         dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.max_tokens
@@ -69,14 +91,14 @@ def build_config(config: EncoderConfig, tokenizer: Tokenizer) -> EncoderConfig:
 
 
 def fit(
-    encoder: Encoder, rows: Rows, config: TrainConfig, run: Path, progress: Progress, clock: Callable[[], float]
+    encoder: Network, rows: Rows, config: TrainConfig, run: Path, progress: Progress, clock: Callable[[], float]
 ) -> float:
     """Trains in place over the configured minutes or steps, whichever end first; returns the minutes spent in all."""
-    rates = dataset.sampling_rates(
-        rows.labels, encoder.head.out_features, config.negatives, config.temper, config.max_repeat
-    )
+    device = device_of(config)
+    encoder.to(device)
+    rates = dataset.sampling_rates(rows.labels, encoder.outputs, config.negatives, config.temper, config.max_repeat)
     # Drawing rows unevenly shifts what the network believes; this offset in training leaves its answers unshifted.
-    offset = torch.from_numpy(np.log(rates)).float()
+    offset = torch.from_numpy(np.log(rates)).float().to(device)
     matrices = [value for name, value in encoder.named_parameters() if value.ndim == 2 and "blocks" in name]
     others = [value for name, value in encoder.named_parameters() if not (value.ndim == 2 and "blocks" in name)]
     optimizer = torch.optim.AdamW(
@@ -88,11 +110,11 @@ def fit(
     state, part = run / "state.pt", run / "state.part"
     step, spent = 0, 0.0
     if state.exists():
-        kept = torch.load(state, weights_only=True)
-        encoder.load_state_dict(kept["encoder"])
-        optimizer.load_state_dict(kept["optimizer"])
+        kept = _resume(state, encoder, optimizer, device)
         step, spent = kept["step"], kept["spent_s"]
         progress(f"going on from step {step}, {spent / 60:.1f} minutes in")
+    run.mkdir(parents=True, exist_ok=True)
+    _keep_losses(run, step)
     chance = np.random.default_rng([config.seed, step])
     began = saved = clock()
     loss_mean = tokens = 0.0
@@ -104,16 +126,20 @@ def fit(
             break
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(done, config)
-        inputs = torch.from_numpy(rows.padded(picked))
-        labels = torch.from_numpy(rows.labels[picked].astype(np.int64))
-        loss = F.cross_entropy(encoder(inputs) + offset, labels)
+        inputs = torch.from_numpy(rows.padded(picked)).to(device)
+        labels = torch.from_numpy(rows.labels[picked].astype(np.int64)).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = encoder.loss(inputs, labels, offset)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
         step += 1
         tokens += inputs.numel()
-        loss_mean += (float(loss.detach()) - loss_mean) * 0.05
+        loss_mean += (float(loss.detach()) - loss_mean) * (0.05 if loss_mean else 1)
+        if step % _LOSS_EVERY == 0:
+            with (run / _LOSSES).open("a", encoding="utf-8") as file:
+                file.write(f"{step}\t{loss_mean:.5f}\n")
         if step % 100 == 0:
             rate = tokens / max(1e-9, clock() - began)
             progress(f"step {step} loss {loss_mean:.3f} {elapsed / 60:.1f} min {rate:,.0f} tokens/s")
@@ -129,8 +155,70 @@ def fit(
                 part,
             )
             part.replace(state)
-    encoder.eval()
+    encoder.to("cpu").eval()
     return (spent + clock() - began) / 60
+
+
+def _begin_from(
+    encoder: Network, earlier: Network, concepts: Sequence[Concept], known: Sequence[str], start: Path | None
+) -> int:
+    """Copies what an earlier network learned; rows of the head by concept. Returns how many concepts it knew."""
+    if earlier.config != encoder.config:
+        old, new = asdict(earlier.config), asdict(encoder.config)
+        other = ", ".join(f"{name} {old[name]} there, {new[name]} here" for name in old if old[name] != new[name])
+        raise DataError(f"{start} has another shape than the recipe: {other}; use a recipe of its shape")
+    shared = {concept.id: at for at, concept in enumerate(concepts, start=1) if concept.id in known}
+    if isinstance(encoder, TwoHeads):  # its heads do not depend on the catalog
+        encoder.encoder.load_state_dict(earlier.encoder.state_dict())
+        return len(shared)
+    old_state, state = earlier.state_dict(), encoder.state_dict()
+    rows = [(0, 0), *((known.index(name) + 1, at) for name, at in shared.items())]
+    for name, value in old_state.items():
+        if name.startswith("head."):
+            for before, now in rows:
+                state[name][now] = value[before]
+        else:
+            state[name] = value
+    encoder.load_state_dict(state)
+    return len(shared)
+
+
+def _losses(run: Path) -> list[tuple[int, float]]:
+    """The points of the run's picture, in order."""
+    path = run / _LOSSES
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [(int(step), float(loss)) for step, _, loss in (line.partition("\t") for line in lines)]
+
+
+def _keep_losses(run: Path, step: int) -> None:
+    """Drops the points past the state that a run goes on from: their steps are taken again."""
+    kept = [f"{at}\t{loss:.5f}\n" for at, loss in _losses(run) if at <= step]
+    (run / _LOSSES).write_text("".join(kept), "utf-8")
+
+
+def _resume(state: Path, encoder: Network, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+    """Loads tensors and numbers alone, never code. Raises DataError where they are of another run, or damaged."""
+    try:
+        kept: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
+        encoder.load_state_dict(kept["encoder"])
+        optimizer.load_state_dict(kept["optimizer"])
+        return {"step": int(kept["step"]), "spent_s": float(kept["spent_s"])}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as exc:
+        first = str(exc).strip().partition("\n")[0] or repr(exc)
+        raise DataError(
+            f"{state} cannot be gone on from: {first}; it is damaged or of another recipe or data: give --run another "
+            "folder, or delete it to begin anew"
+        ) from exc
+
+
+def device_of(config: TrainConfig) -> torch.device:
+    """The device a run is on. Raises DataError where the recipe names one that torch does not find."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if config.device == "auto":
+        return torch.device(next(name for name, is_there in there.items() if is_there))
+    if not there[config.device]:
+        raise DataError(f"torch {torch.__version__} finds no {config.device} here; set train.device to auto or cpu")
+    return torch.device(config.device)
 
 
 def batches(
@@ -148,14 +236,16 @@ def batches(
 
 
 def schedule(done: float, config: TrainConfig) -> float:
-    """Warm-up, stable, decay to zero: the factor on the rate when `done` (0 to 1) of the run is over."""
+    """The factor on the rate when `done` (0 to 1) of the run is over: warm-up, then level and falling, or a cosine."""
     if done < config.warmup:
         return done / config.warmup
+    if config.schedule == "cosine":
+        return 0.5 + 0.5 * math.cos(math.pi * (done - config.warmup) / (1 - config.warmup))
     return min(1.0, (1 - done) / config.decay)
 
 
 def finish(
-    encoder: Encoder,
+    encoder: Network,
     tokenizer: Tokenizer,
     concepts: list[Concept],
     validation: Rows,
@@ -165,11 +255,11 @@ def finish(
 ) -> None:
     """Calibrates on validation and writes the folder of weights."""
     checkpoint.save(out, encoder, tokenizer)
-    served = export_onnx(encoder, out)
+    export_onnx(encoder, out)
     logits = probabilities(encoder, validation, raw=True)
     temperature = fit_temperature(logits, validation.labels)
     manifest = {
-        "name": NAME,
+        "name": f"sentinel-{origin['training']['recipe']}",
         "version": VERSION,
         "concepts": [concept.id for concept in concepts],
         "languages": sorted(
@@ -178,11 +268,13 @@ def finish(
         "temperature": temperature,
         "thresholds": thresholds(logits, validation.labels, temperature, [concept.id for concept in concepts]),
         "config": asdict(encoder.config),
+        "parameters": parameters(encoder),
         **origin,
         "heldout": {},
     }
     checkpoint.write_manifest(out, manifest)
     if len(validation):
+        served = load_forward("onnx", out, read_manifest(out))
         same = parity(encoder, served, validation.padded(np.arange(min(512, len(validation)))))
         progress(
             f"int8 beside torch on {same.rows} lines: same label {same.same_label:.3f}, "
@@ -198,6 +290,7 @@ def _tokenizer(data: Path, run: Path, vocab_size: int) -> Tokenizer:
 
 
 def _origin(recipe: Recipe, data: Path, rows: Rows, minutes: float) -> dict[str, Any]:
+    device = device_of(recipe.train).type.upper()
     language = np.bincount(rows.languages, minlength=len(rows.spoken))
     return {
         "data": {
@@ -212,6 +305,6 @@ def _origin(recipe: Recipe, data: Path, rows: Rows, minutes: float) -> dict[str,
             "minutes": round(minutes, 1),
             "seed": recipe.train.seed,
             "threads": recipe.train.threads,
-            "machine": f"{platform.system()} {platform.machine()}, CPU, torch {torch.__version__}",
+            "machine": f"{platform.system()} {platform.machine()}, {device}, torch {torch.__version__}",
         },
     }

@@ -10,6 +10,7 @@ from model.inputs.diff import Hunk
 from model.inputs.files import is_test_path, language
 from model.inputs.tokenizer import Tokenizer
 
+MAX_TOKENS: Final = 96  # of a row, where the weights do not say otherwise
 _NEIGHBOUR: Final = 12  # tokens kept of a line before or after
 _CHARS: Final = 400  # of a line that are read; what lies further out is cut
 
@@ -23,7 +24,7 @@ class Chunk:
     lines: tuple[int, ...]  # per row: index into hunk.lines
 
 
-def chunks(hunk: Hunk, tokenizer: Tokenizer, *, max_rows: int = 32, max_tokens: int = 96) -> tuple[Chunk, ...]:
+def chunks(hunk: Hunk, tokenizer: Tokenizer, *, max_rows: int = 32, max_tokens: int = MAX_TOKENS) -> tuple[Chunk, ...]:
     """The windows of one hunk, in the order of its lines.
 
     A row is `<language> [<test>] <own> the line <before> <add|ctx> tail <after> <add|ctx> head`: the nearest line that

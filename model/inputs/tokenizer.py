@@ -16,8 +16,9 @@ from typing import Final
 import sentencepiece
 
 PAD: Final = 0
-LANGUAGES: Final = ("python", "javascript", "typescript", "shell", "c", "cpp", "other")
-SPECIALS: Final = ("<own>", "<before>", "<after>", "<add>", "<ctx>", "<test>", *(f"<{name}>" for name in LANGUAGES))
+LANGUAGES: Final = ("python", "javascript", "typescript", "shell", "c", "cpp", "other", "go", "java")
+_NEEDED: Final = ("<own>", "<before>", "<after>", "<add>", "<ctx>", "<test>", "<other>")
+SPECIALS: Final = (*_NEEDED[:-1], *(f"<{name}>" for name in LANGUAGES))
 
 _DELIMITER: Final = "\u241f"  # marks borders while pieces are learned; never part of one
 _BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=_)(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=_)")
@@ -40,9 +41,10 @@ class Tokenizer:
         except RuntimeError as exc:
             raise TokenizerError(f"{len(model)} bytes that SentencePiece cannot read; train or install again") from exc
         self.model = model
-        if missing := [name for name in SPECIALS if self._pieces.piece_to_id(name) == self._pieces.unk_id()]:
+        ids = ((name, int(self._pieces.piece_to_id(name))) for name in SPECIALS)
+        self._ids = {name: number for name, number in ids if number != self._pieces.unk_id()}
+        if missing := [name for name in _NEEDED if name not in self._ids]:
             raise TokenizerError(f"the tokenizer lacks the pieces {' '.join(missing)}; it was made for another version")
-        self._ids = {name: int(self._pieces.piece_to_id(name)) for name in SPECIALS}
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":

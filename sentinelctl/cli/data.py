@@ -109,7 +109,17 @@ def stats(
 def _teachers(modules: Path) -> "tuple[list[Teacher], list[str]]":
     """Those on this machine, and what is said of the others."""
     from model.labels import load_concepts, rules_of
-    from model.teachers import TeacherAbsent, cppcheck, eslint, flawfinder, ruff, shellcheck
+    from model.teachers import (
+        TeacherAbsent,
+        astgrep,
+        checkstyle,
+        cppcheck,
+        cpplint,
+        eslint,
+        flawfinder,
+        ruff,
+        shellcheck,
+    )
 
     concepts = load_concepts()
 
@@ -121,8 +131,11 @@ def _teachers(modules: Path) -> "tuple[list[Teacher], list[str]]":
         lambda: ruff.teacher(rules("ruff")),
         lambda: eslint.teacher(rules("eslint"), modules),
         lambda: shellcheck.teacher(rules("shellcheck")),
+        lambda: checkstyle.teacher(rules("checkstyle")),
+        lambda: cpplint.teacher(rules("cpplint")),
         cppcheck.teacher,
         flawfinder.teacher,
+        astgrep.teacher,
     )
     for make in makers:
         try:

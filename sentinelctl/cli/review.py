@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sentinelctl.console import Console
     from sentinelctl.review.change import Change
     from sentinelctl.review.findings import Reviewed
+    from sentinelctl.review.imports import Imported
 
 Format = Literal["text", "json", "github", "sarif"]
 Severity = Literal["nit", "suggestion", "bug", "critical"]
@@ -40,15 +41,32 @@ def review(
     fail_on: Annotated[
         Severity | None, typer.Option(help="Exit with 99 when a finding this severe or worse is shown.")
     ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="FILE|-", help="SARIF or rdjson of another analyzer, to merge. Repeatable."),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
+    explain: Annotated[
+        str | None, typer.Option(metavar="CONCEPT", help="Say what a concept means instead of reviewing.")
+    ] = None,
 ) -> None:
     """Review a change of the repository around you: no server, no network."""
+    if explain is not None:
+        if range_ is not None or staged or diff is not None:
+            raise UsageError(
+                "--explain shows a concept and reviews no change", remedy="leave RANGE, --staged, --diff out"
+            )
+        _explain(ctx.obj.console, explain, weights)
+        return
     if sum((range_ is not None, staged, diff is not None)) > 1:
         raise UsageError("RANGE, --staged and --diff each name a change", remedy="give one of them")
     console: Console = ctx.obj.console
     if console.is_json and format not in (None, "json"):
         raise UsageError(f"--json and --format {format} ask for two formats", remedy="give one of them")
     least: Severity = min_severity or ("nit" if fail_on == "nit" else "suggestion")
+    if [*(imports or []), diff].count("-") > 1:
+        raise UsageError("standard input can be read once", remedy="give the other one as a file")
+    imported = _imported(imports or [])
     change = _change(range_, staged, diff)
     if range_ is None and diff is None and not staged:
         console.note(f"reviewing {change.label}")
@@ -56,10 +74,25 @@ def review(
         console.note(change.note)
     if not change.diff.strip():
         console.note(f"{change.label} is empty: nothing was reviewed")
-    reviewed = _review(console, change, least, weights)
+    reviewed = _review(console, change, least, weights, imported)
     _write(console, "json" if console.is_json else format or "text", change, reviewed)
     if fail_on is not None and reviewed.reaches(fail_on):
         raise typer.Exit(Exit.THRESHOLD)
+
+
+def _explain(console: "Console", name: str, weights: Path | None) -> None:
+    from model.engine import ModelError, read_manifest
+    from sentinelctl.review.explain import lines, named, plain
+
+    concept = named(name)
+    if console.is_json:
+        console.document({"version": 1, **plain(concept)})
+        return
+    try:
+        for line in lines(concept, read_manifest(weights)):
+            console.out.print(line)
+    except ModelError as exc:
+        raise SentinelError(str(exc)) from exc
 
 
 def _change(range_: str | None, staged: bool, diff: str | None) -> "Change":
@@ -72,7 +105,17 @@ def _change(range_: str | None, staged: bool, diff: str | None) -> "Change":
     return read_present(Path.cwd()) if range_ is None else read_range(Path.cwd(), range_)
 
 
-def _review(console: "Console", change: "Change", least: Severity, weights: Path | None) -> "Reviewed":
+def _imported(names: list[str]) -> "list[Imported]":
+    if not names:
+        return []
+    from sentinelctl.review.imports import read
+
+    return [each for name in names for each in read(name)]
+
+
+def _review(
+    console: "Console", change: "Change", least: Severity, weights: Path | None, imported: "list[Imported]"
+) -> "Reviewed":
     from model.engine import ModelError, load_engine
     from model.inputs.diff import DiffError, parse_diff
     from sentinelctl.review.findings import review_files
@@ -93,7 +136,7 @@ def _review(console: "Console", change: "Change", least: Severity, weights: Path
         return track(parts, "reviewing", console=console.err, transient=True)
 
     try:
-        return review_files(load_engine(weights=weights), files, least, watched)
+        return review_files(load_engine(weights=weights), files, least, watched, imported, Path.cwd())
     except ModelError as exc:
         raise SentinelError(str(exc)) from exc
 

@@ -22,6 +22,7 @@ def document(reviewed: Reviewed, label: str) -> dict[str, Any]:
         "hunks": reviewed.hunks,
         "hunks_reviewed": reviewed.hunks_reviewed,
         "hunks_skipped": dict(reviewed.skipped),
+        "imported": {"on_the_diff": reviewed.imported, "outside": reviewed.outside},
         "model": _model(reviewed),
     }
 
@@ -75,7 +76,8 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "concept": finding.concept,
         "title": finding.title,
         "text": finding.text,
-        "confidence": round(finding.confidence, 4),
+        "confidence": None if shown.confidence is None else round(shown.confidence, 4),
+        "said_by": list(shown.said_by),
         "fingerprint": shown.fingerprint,
     }
 
@@ -86,7 +88,7 @@ def _model(reviewed: Reviewed) -> dict[str, str]:
 
 def _annotation(shown: Shown) -> str:
     finding = shown.finding
-    title = f"{finding.severity}: {finding.title} ({finding.confidence:.0%})"
+    title = f"{finding.severity}: {finding.title} ({shown.said})"
     properties = f"file={_property(finding.path)},line={finding.line},title={_property(title)}"
     return f"::{_ANNOTATIONS[finding.severity]} {properties}::{_data(f'{finding.text} [{finding.concept}]')}"
 
@@ -106,8 +108,8 @@ def _rule(concept: Concept) -> dict[str, Any]:
     return {
         "id": concept.id,
         "shortDescription": {"text": concept.title},
-        "fullDescription": {"text": concept.text},
-        "help": {"text": concept.text},
+        "fullDescription": {"text": concept.say()},
+        "help": {"text": concept.say()},
         "defaultConfiguration": {"level": _LEVELS[concept.severity]},
         "properties": {"tags": [concept.category], "severity": concept.severity},
     }
@@ -117,10 +119,10 @@ def _result(shown: Shown, index: dict[str, int]) -> dict[str, Any]:
     finding = shown.finding
     return {
         "ruleId": finding.concept,
-        "ruleIndex": index[finding.concept],
+        **({"ruleIndex": index[finding.concept]} if finding.concept in index else {}),
         "level": _LEVELS[finding.severity],
         "message": {"text": f"{finding.title}. {finding.text}"},
-        "rank": round(100 * finding.confidence, 2),
+        **({} if shown.confidence is None else {"rank": round(100 * shown.confidence, 2)}),
         "locations": [
             {
                 "physicalLocation": {
@@ -130,5 +132,9 @@ def _result(shown: Shown, index: dict[str, int]) -> dict[str, Any]:
             }
         ],
         "partialFingerprints": {"sentinelFinding/v1": shown.fingerprint},
-        "properties": {"severity": finding.severity, "category": finding.category},
+        "properties": {
+            "severity": finding.severity,
+            "category": finding.category,
+            "saidBy": list(shown.said_by),
+        },
     }

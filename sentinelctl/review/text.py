@@ -32,6 +32,8 @@ def summary(reviewed: Reviewed) -> str:
     text += f" in {reviewed.hunks_reviewed} of {reviewed.hunks} hunk{'' if reviewed.hunks == 1 else 's'}"
     if reviewed.skipped:
         text += f"; skipped: {_listed(reviewed.skipped, sorted(reviewed.skipped))}"
+    if reviewed.imported or reviewed.outside:
+        text += f"; imported: {reviewed.imported} on the diff, {reviewed.outside} elsewhere"
     if reviewed.hidden:
         text += f"; not shown: {_listed(reviewed.hidden, reversed(SEVERITIES))} (--min-severity nit shows all)"
     return text
@@ -43,8 +45,8 @@ def _finding(shown: Shown) -> Iterator[Text]:
     yield Text.assemble(
         (f"{clean(finding.path)}:{finding.line}", "bold"),
         " ",
-        (f"{finding.severity}[{finding.concept}]", style),
-        f" {finding.title} ({finding.confidence:.0%})",
+        (f"{finding.severity}[{clean(finding.concept)}]", style),
+        f" {clean(finding.title)} ({shown.said})",
     )
     width = max((len(str(line.new)) for line in shown.source), default=1)
     for line in shown.source:
@@ -56,7 +58,7 @@ def _finding(shown: Shown) -> Iterator[Text]:
             (f"{'>' if is_it else ' '} {line.new:>{width}} | ", style if is_it else "dim"),
             (f"{mark} {source}".rstrip(), "" if is_it else "dim"),
         )
-    yield Text.assemble((f"  {'':>{width}} = ", "dim"), " ".join(finding.text.split()))
+    yield Text.assemble((f"  {'':>{width}} = ", "dim"), clean(" ".join(finding.text.split())))
 
 
 def _listed(counts: Mapping[str, int], order: Iterable[str]) -> str:

@@ -1,5 +1,7 @@
 # ruff: noqa: E402
+import hashlib
 import json
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +15,7 @@ from model import checkpoint
 from model.checkpoint import CheckpointError
 from model.config import EncoderConfig
 from model.encoder import Encoder
+from model.engine import ModelError, load_engine
 from tests.model import made
 
 pytestmark = pytest.mark.train
@@ -114,6 +117,45 @@ def misfit(folder: Path) -> None:
     checkpoint.write_manifest(folder, MANIFEST | {"config": asdict(config)})
 
 
+def change(folder: Path, **fields: Any) -> None:
+    manifest = json.loads((folder / checkpoint.MANIFEST).read_text("utf-8"))
+    (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest | fields))
+
+
+def swap(folder: Path, name: str, content: bytes) -> None:
+    """Another file under the name, vouched for by the manifest."""
+    (folder / name).write_bytes(content)
+    files = json.loads((folder / checkpoint.MANIFEST).read_text("utf-8"))["files"]
+    change(folder, files=files | {name: hashlib.sha256(content).hexdigest()})
+
+
+class Trap:
+    """A pickle that makes a file when it is loaded by one who trusts it."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_weights_that_hold_code_are_refused_and_it_is_not_run(folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    trap = pickle.dumps(Trap(mark))
+    pickle.loads(trap)
+    mark.unlink()  # the trap works
+    for name in (checkpoint.WEIGHTS, checkpoint.TOKENIZER):
+        swap(folder, name, trap)
+        with pytest.raises(CheckpointError):
+            checkpoint.load(folder)
+    change(folder, name="made", version="0")
+    swap(folder, checkpoint.TOKENIZER, made.tokenizer().model)
+    swap(folder, checkpoint.ONNX, trap)
+    with pytest.raises(ModelError, match="does not load"):
+        load_engine(weights=folder)
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -124,6 +166,20 @@ def misfit(folder: Path) -> None:
             r"safetensors is not .*expected sha256 \w+, found no file",
         ),
         (lambda folder: (folder / checkpoint.TOKENIZER).write_bytes(b"x"), r"tokenizer\.model is not .*found \w{64}"),
+        (lambda folder: change(folder, format=2), r"format 2 where this version reads 1; upgrade Sentinel"),
+        (lambda folder: change(folder, format=None), r"format None where this version reads 1; train again"),
+        (lambda folder: (folder / checkpoint.MANIFEST).write_text("[]"), r"format None where this version reads 1"),
+        (lambda folder: change(folder, config={"depth": 9}), r"does not fit together: EncoderConfig has no depth"),
+        (
+            lambda folder: change(folder, concepts=["bare_except"]),
+            r"does not fit together: Error.* in loading state_dict",
+        ),
+        (lambda folder: change(folder, config=None), r"does not fit together"),
+        (lambda folder: swap(folder, checkpoint.WEIGHTS, b"\x00" * 64), r"does not fit together: .*train again"),
+        (
+            lambda folder: swap(folder, checkpoint.TOKENIZER, b"no pieces"),
+            r"does not fit together: 9 bytes that Sentence",
+        ),
         (misfit, r"the tokenizer has \d+ pieces, the encoder \d+; export again"),
     ],
 )

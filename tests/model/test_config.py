@@ -34,3 +34,18 @@ def test_a_key_that_means_nothing_is_named_with_those_that_do(tmp_path: Path) ->
 def test_a_configuration_cannot_be_changed_once_made() -> None:
     with pytest.raises(AttributeError):
         EncoderConfig().width = 256  # type: ignore[misc]
+
+
+def test_a_word_that_a_choice_does_not_have_is_named_with_those_it_has() -> None:
+    with pytest.raises(ValueError, match=r"EncoderConfig.positions is 'sinusoid'; it can be rotary, learned"):
+        build(EncoderConfig, {"positions": "sinusoid"})
+    with pytest.raises(ValueError, match=r"TrainConfig.device is 'tpu'; it can be auto, cpu, cuda, mps"):
+        build(TrainConfig, {"device": "tpu"})
+
+
+def test_the_reference_is_the_network_this_project_set_out_from() -> None:
+    recipe = load_recipe(RECIPES / "reference.toml")
+    shape = recipe.encoder
+    assert (shape.layers, shape.width, shape.heads, shape.vocab_size) == (6, 512, 8, 32_000)
+    assert (shape.positions, shape.answers, shape.bigrams) == ("learned", "severity_category", 0)
+    assert recipe.train.schedule == "cosine"

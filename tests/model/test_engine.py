@@ -2,7 +2,8 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ def added(path: str, *texts: str) -> Hunk:
     return number_lines(path, (0, 0), (1, len(texts)), "", [("add", text) for text in texts])
 
 
-def scoring(tokenizer: Tokenizer, logits: list[float], **changes: Any) -> ScoringEngine:
+def scoring(
+    tokenizer: Tokenizer, logits: list[float], *, catalog: Sequence[Concept] = CATALOG, **changes: Any
+) -> ScoringEngine:
     """An engine that gives every row the same logits."""
     fields: dict[str, Any] = {
         "name": "fake",
@@ -79,7 +82,7 @@ def scoring(tokenizer: Tokenizer, logits: list[float], **changes: Any) -> Scorin
         **changes,
     }
     answer = np.array(logits, np.float32)
-    return ScoringEngine("fake", Manifest(**fields), tokenizer, CATALOG, lambda batch: np.tile(answer, (len(batch), 1)))
+    return ScoringEngine("fake", Manifest(**fields), tokenizer, catalog, lambda batch: np.tile(answer, (len(batch), 1)))
 
 
 @pytest.fixture
@@ -255,6 +258,35 @@ def test_nothing_to_read_is_answered_without_a_pass(tokenizer: Tokenizer) -> Non
     assert review(engine, [gone]) == [()]
 
 
+def test_a_line_is_weighed_for_the_concept_that_is_asked_shown_or_not(tokenizer: Tokenizer) -> None:
+    logits = [float(np.log(p)) for p in (0.4, 0.3, 0.2, 0.06, 0.04)]
+    engine = scoring(tokenizer, logits)
+    hunk = added("a.py", "x", "", "y")
+    asked = [(1, "bare_except"), (3, "print_left"), (1, "of_another_tool"), (2, "bare_except"), (9, "bare_except")]
+    found = engine.weigh(hunk, asked)
+    assert found[:3] == [pytest.approx(0.2), pytest.approx(0.3), pytest.approx(0.6)]  # the last: any finding
+    assert found[3:] == [None, None]  # a blank line, and one that is not there
+    assert engine.weigh(added("a.zig", "x"), [(1, "bare_except")]) == [None]
+    assert engine.weigh(hunk, []) == []
+
+
+def test_rows_are_as_long_as_the_weights_were_trained_on(tokenizer: Tokenizer) -> None:
+    line = "value = other; " * 40
+    for longest in (40, 128):
+        engine = scoring(tokenizer, [0, 0, 9, 0, 0], document={"config": {"max_tokens": longest}})
+        (chunk,) = engine.encode(added("a.py", line, line, line))
+        assert max(map(len, chunk.rows)) == longest
+
+
+def test_a_slot_of_a_text_is_filled_from_the_line_of_the_finding(tokenizer: Tokenizer) -> None:
+    catalog = [replace(each, text="Look at {it}.", slots=(("it", r"(\w+)\(", "this"),)) for each in CATALOG]
+    engine = scoring(tokenizer, [0, 9, 0, 0, 0], catalog=catalog)
+    assert [each.text for each in review(engine, [added("a.py", "call(x)", "y")])[0]] == [
+        "Look at `call`.",
+        "Look at this.",
+    ]
+
+
 def test_a_line_of_fifty_kilobytes_is_cut(weights: Path) -> None:
     engine = load_engine(weights=weights, threads=1)
     (chunk,) = engine.encode(added("a.py", "x = 1; " * 7000))
@@ -293,7 +325,11 @@ def flip_byte(path: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), ["no model at", "inference.weights"]),
         (lambda folder: (folder / "manifest.json").write_text("{"), ["is no JSON"]),
         (lambda folder: (folder / "manifest.json").write_text("[]"), ["format None"]),
-        (lambda folder: edit_manifest(folder, format=99), ["format 99", f"reads {FORMAT}"]),
+        (lambda folder: edit_manifest(folder, format=99), ["format 99", f"reads {FORMAT}", "upgrade Sentinel"]),
+        (lambda folder: edit_manifest(folder, format=0), ["format 0", "export the weights anew"]),
+        (lambda folder: edit_manifest(folder, temperature=0), ["calibrated by 0.0", "train again"]),
+        (lambda folder: edit_manifest(folder, temperature=float("nan")), ["calibrated by nan"]),
+        (lambda folder: edit_manifest(folder, thresholds={"bare_except": -1}), ["calibrated by -1.0"]),
         (lambda folder: edit_manifest(folder, files={}), ["does not list tokenizer.model"]),
         (lambda folder: edit_manifest(folder, concepts=None), ["lacks a field or has a wrong one"]),
         (lambda folder: edit_manifest(folder, concepts=["of_yore"]), ["'of_yore'", "concepts.toml"]),

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from model import checkpoint, dataset
+from model import checkpoint, dataset, report
 from model.config import RECIPES, load_recipe
+from model.curves import INTERVALS, SUBJECTS, Judged
 from model.dataset import DataError, Rows, record_of
 from model.encoder import Encoder
 from model.engine import softmax
@@ -26,8 +27,8 @@ from model.evaluate import (
     calibration_error,
     figures,
     fit_temperature,
-    heldout,
-    interval,
+    intervals,
+    judge,
     macro_f1,
     probabilities,
     recall_at,
@@ -142,7 +143,7 @@ def test_of_no_lines_nothing_can_be_told() -> None:
     assert math.isnan(auc(*none))
     assert recall_at(*none) == 0
     assert math.isnan(macro_f1(np.zeros(0, int), np.zeros(0, int)))
-    assert calibration_error(np.zeros(0, np.float32), none[1]) == 0
+    assert math.isnan(calibration_error(np.zeros(0, np.float32), none[1]))
 
 
 def test_macro_f1_of_a_table_worked_by_hand() -> None:
@@ -299,23 +300,37 @@ def test_what_is_shown_is_counted_by_severity(eight: Rows) -> None:
     assert found["any"] == {"lines": 3, "precision": pytest.approx(2 / 3, abs=1e-4), "recall": 2 / 5}
 
 
-def test_the_interval_holds_the_figure_and_is_drawn_by_repository(eight: Rows) -> None:
+def test_each_interval_holds_its_figure_and_is_drawn_by_repository(eight: Rows) -> None:
     answers = sure(*ANSWERS)
-    low, high = interval(answers, eight, CONCEPTS, seed=7)
-    assert low <= figures(answers, eight, CONCEPTS)["line_ap"] <= high
-    assert low < high
-    assert (low, high) == interval(answers, eight, CONCEPTS, seed=7)
+    own, found = figures(answers, eight, CONCEPTS), intervals(answers, eight, CONCEPTS, seed=7)
+    assert set(found) == set(INTERVALS)
+    assert {name for name, (low, high) in found.items() if not low <= own[name] <= high} == set()
+    assert found["line_ap"][0] < found["line_ap"][1]
+    assert found == intervals(answers, eight, CONCEPTS, seed=7)
+    assert found != intervals(answers, eight, CONCEPTS, seed=8, draws=5)
     one = rows_of(*(("a/a", CONCEPTS[label - 1].id if label else "") for label in eight.labels))
-    low, high = interval(answers, one, CONCEPTS, seed=7)
-    assert low == high == figures(answers, one, CONCEPTS)["line_ap"]
+    alone = intervals(answers, one, CONCEPTS, seed=7)
+    assert alone == {name: (own[name], own[name]) for name in INTERVALS}
+
+
+def test_a_figure_that_no_draw_can_tell_has_no_interval() -> None:
+    clean = rows_of(("a/a", ""), ("b/b", ""))
+    low, high = intervals(sure(0, 0), clean, CONCEPTS, seed=7)["concept_macro_f1"]
+    assert math.isnan(low)
+    assert math.isnan(high)
 
 
 # Held out, from mined data to the manifest's figures.
 
 
 @pytest.fixture(scope="module")
-def judged(trained: Trained) -> dict[str, Any]:
-    return heldout(trained.weights, trained.data, SMOKE, trained.said.append)
+def curves(trained: Trained) -> Judged:
+    return judge(trained.weights, trained.data, SMOKE, trained.said.append)
+
+
+@pytest.fixture(scope="module")
+def judged(curves: Judged) -> dict[str, Any]:
+    return curves.figures
 
 
 def test_every_baseline_stands_beside_the_model_with_the_same_figures(judged: dict[str, Any], trained: Trained) -> None:
@@ -330,6 +345,26 @@ def test_every_baseline_stands_beside_the_model_with_the_same_figures(judged: di
     assert judged["model"]["line_ap"] > judged["size_only"]["line_ap"] > majority["line_ap"]
     assert judged["linear"]["line_ap"] > 0.9
     json.dumps(judged, allow_nan=False)
+
+
+def test_the_matrices_of_every_subject_count_every_line_once(curves: Judged) -> None:
+    assert set(curves.curves) == set(SUBJECTS)
+    for name, each in curves.curves.items():
+        assert each.severity.sum() == each.category.sum() == each.concept.sum() == curves.figures[name]["lines"]
+        assert (each.severity.sum(1) == curves.curves["model"].severity.sum(1)).all()
+    own = curves.curves["model"].severity
+    assert own[3].sum() == curves.figures["model"]["bugs"]
+    assert own.trace() / own.sum() > 0.9
+    assert curves.curves["majority"].severity[:, 1:].sum() == 0
+
+
+def test_the_page_shows_what_was_judged(curves: Judged, trained: Trained, tmp_path: Path) -> None:
+    manifest = checkpoint.read_manifest(trained.weights)
+    page = report.write(curves, manifest, tmp_path / "deep" / "down")
+    assert f"{curves.figures['model']['line_ap']:.3f}" in page.read_text()
+    kept = json.loads((page.parent / "figures.json").read_text())
+    assert kept["heldout"] == curves.figures
+    assert kept["curves"]["model"]["severity"] == curves.curves["model"].severity.tolist()
 
 
 def test_the_smoke_model_knows_the_pattern_in_repositories_never_trained_on(judged: dict[str, Any]) -> None:
@@ -365,7 +400,7 @@ def test_other_weights_have_other_figures_and_leave_the_baselines_alone(
     checkpoint.save(tmp_path, encoder, tokenizer)
     export_onnx(encoder, tmp_path)
     checkpoint.write_manifest(tmp_path, manifest)
-    shuffled = heldout(tmp_path, trained.data, SMOKE, trained.said.append)
+    shuffled = judge(tmp_path, trained.data, SMOKE, trained.said.append).figures
     assert shuffled["model"]["line_ap"] < 0.6 < judged["model"]["line_ap"]
     assert shuffled["model"]["five_way_macro_f1"] < judged["model"]["five_way_macro_f1"]
     for name in ("majority", "size_only", "linear"):
@@ -390,4 +425,4 @@ def test_without_a_test_repository_there_is_nothing_to_judge_by(trained: Trained
         if dataset.split_of(path.stem.replace("+", "/")) == "train":
             shutil.copy(path, tmp_path / path.name)
     with pytest.raises(DataError, match=r"holds no test repository; `sentinelctl data stats`"):
-        heldout(trained.weights, tmp_path, SMOKE, lambda _: None)
+        judge(trained.weights, tmp_path, SMOKE, lambda _: None)

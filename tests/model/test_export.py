@@ -11,7 +11,9 @@ torch = pytest.importorskip("torch")
 
 from model.config import EncoderConfig
 from model.encoder import Encoder
-from model.export import export_onnx, export_torchscript, parity
+from model.engine import Forward, _onnx, _torchscript
+from model.export import export_onnx, export_torchscript, own_rows, parity
+from tests.model import made
 
 pytestmark = pytest.mark.train
 CONFIG = EncoderConfig(vocab_size=300, width=32, layers=2, heads=2, hidden=64, bigrams=256, max_tokens=96)
@@ -32,6 +34,11 @@ def exported(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path
     return export_onnx(encoder, tmp_path_factory.mktemp("exported"))
 
 
+@pytest.fixture(scope="module")
+def served(exported: Path) -> Forward:
+    return _onnx(exported.read_bytes())
+
+
 def rows(*lengths: int) -> np.ndarray:
     random = np.random.default_rng(len(lengths))
     batch = np.zeros((len(lengths), max(lengths)), np.int64)
@@ -42,16 +49,16 @@ def rows(*lengths: int) -> np.ndarray:
 
 @pytest.mark.parametrize("lengths", [(1,), (11,), (96,), (5, 40, 1, 96), tuple(range(1, 65))])
 def test_the_int8_graph_answers_as_torch_does_at_any_size(
-    lengths: tuple[int, ...], encoder: Encoder, exported: Path
+    lengths: tuple[int, ...], encoder: Encoder, served: Forward
 ) -> None:
-    found = parity(encoder, exported, rows(*lengths))
+    found = parity(encoder, served, rows(*lengths))
     assert found.rows == len(lengths)
     assert found.largest_gap < 0.03
 
 
-def test_parity_sees_another_network(exported: Path) -> None:
+def test_parity_sees_another_network(served: Forward) -> None:
     torch.manual_seed(4)
-    found = parity(Encoder(CONFIG, 7), exported, rows(*range(1, 65)))
+    found = parity(Encoder(CONFIG, 7), served, rows(*range(1, 65)))
     assert found.same_label < 0.9
     assert found.largest_gap > 0.1
 
@@ -77,3 +84,13 @@ def test_torchscript_gives_torch_s_own_answers_at_sizes_it_was_not_traced_with(
         tokens = torch.from_numpy(rows(*lengths))
         with torch.inference_mode():
             torch.testing.assert_close(traced(tokens), encoder(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_an_export_is_compared_on_lines_of_our_own_source(encoder: Encoder, served: Forward, tmp_path: Path) -> None:
+    tokens = own_rows(made.tokenizer(), CONFIG.max_tokens)
+    assert len(tokens) > 300
+    assert tokens.shape[1] <= CONFIG.max_tokens
+    tokens = np.minimum(tokens, CONFIG.vocab_size - 1)
+    script = _torchscript(export_torchscript(encoder, tmp_path).read_bytes())
+    assert parity(encoder, script, tokens).largest_gap < 1e-5
+    assert parity(encoder, served, tokens).same_label > 0.9

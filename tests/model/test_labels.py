@@ -24,6 +24,9 @@ TEACHES = {
     "shellcheck": {"shell"},
     "cppcheck": {"c", "cpp"},
     "flawfinder": {"c", "cpp"},
+    "cpplint": {"c", "cpp"},
+    "checkstyle": {"java"},
+    "astgrep": {"go", "java", "python", "javascript", "typescript", "shell", "c", "cpp"},
     "rule": {"*"},
 }
 
@@ -128,6 +131,21 @@ def test_an_entry_of_no_known_severity_or_category_is_named_with_those_there_are
 ) -> None:
     entry = {"id": "odd", "category": "logic", "severity": "bug"} if changes else {"id": "odd"}
     with pytest.raises(CatalogError) as caught:
-        labels._concept(entry | changes)
+        labels._concept(entry | changes, {})
     for words in ("'odd'", seen, "error_handling", "critical"):
         assert words in str(caught.value)
+
+
+def test_a_slot_that_nobody_defines_is_named() -> None:
+    entry = {"id": "odd", "category": "logic", "severity": "bug", "text": "Look at {this}."}
+    with pytest.raises(CatalogError, match=r"'odd' has a slot 'this' that neither it nor \[slots\] defines"):
+        labels._concept(entry, {"call": ["x", "y"]})
+
+
+def test_the_catalog_has_twenty_concepts_of_every_language_taught() -> None:
+    concepts = load_concepts()
+    asked = {spoken: sum(concept.speaks(spoken) for concept in concepts) for spoken in LANGUAGES if spoken != "other"}
+    assert {spoken: number for spoken, number in asked.items() if number < 20} == {}
+    assert len(concepts) >= 150
+    assert {concept.category for concept in concepts} == set(labels.CATEGORIES)
+    assert {concept.severity for concept in concepts} == set(labels.SEVERITIES)

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
-from model import dataset
+from model import checkpoint, dataset
 from model.config import RECIPES, TrainConfig, load_recipe
 from model.dataset import DataError, Rows
 from model.encoder import Encoder
@@ -20,7 +21,7 @@ from model.evaluate import probabilities
 from model.inputs.diff import LineKind, number_lines
 from model.inputs.tokenizer import Tokenizer
 from model.labels import load_concepts
-from model.train import batches, fit, schedule, train
+from model.train import _begin_from, _keep_losses, _losses, batches, device_of, fit, schedule, train
 from tests.model import made
 from tests.model.conftest import Trained
 
@@ -58,10 +59,12 @@ def test_the_weights_load_in_the_engine_and_find_the_pattern_in_lines_never_seen
         ("add", "        total_header_path = load(socket_total_window)"),
         ("add", "    except:"),
         ("add", "        print(total_header_path)"),
+        ("add", "        return socket_total_window_record"),
         ("ctx", "    try:"),
         ("add", "        client_answer_column = load(path_parser_header)"),
         ("add", "    except path_parser_header.Missing:"),
         ("add", "        log.info(client_answer_column)"),
+        ("add", "        return path_parser_header_column"),
     ]
     known = {line.text for record in dataset.read(trained.data, "train") for line in record.hunk.lines}
     assert {text for _, text in lines} & known == {"    try:", "    except:"}
@@ -127,7 +130,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_stopped(trained: Trained, tmp_p
     said: list[str] = []
     with pytest.raises(Stopped):
         fit(new_encoder(tokenizer), rows, config, tmp_path, said.append, ticking(70, calls=1 + 3 * 20))
-    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+    assert {path.name for path in tmp_path.iterdir()} == {"state.pt", "losses.tsv"}
     kept = torch.load(tmp_path / "state.pt", weights_only=True)
     assert 10 < kept["step"] < 60
 
@@ -220,3 +223,85 @@ def test_data_that_cannot_teach_is_refused_with_what_to_mine(
         train(SMOKE, tmp_path / "data", tmp_path / "out", tmp_path / "run", lambda _: None)
     assert message in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_cosine_falls_all_along_after_its_warm_up() -> None:
+    config = TrainConfig(warmup=0.1, schedule="cosine")
+    assert [round(schedule(done, config), 4) for done in (0, 0.05, 0.1, 0.55, 1)] == [0, 0.5, 1, 0.5, 0]
+    rates = [schedule(done / 100, config) for done in range(10, 101)]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_device_that_torch_does_not_find_is_refused_and_auto_takes_what_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for there, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+        assert device_of(TrainConfig(device="auto")).type == name
+    with pytest.raises(DataError, match=r"finds no cuda here; set train\.device to auto or cpu"):
+        device_of(TrainConfig(device="cuda"))
+    assert device_of(TrainConfig()).type == "cpu"
+
+
+class Trap:
+    """A pickle that makes a file when it is loaded by one who trusts it."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("kind", ["empty", "cut", "code", "other"])
+def test_a_state_that_cannot_be_gone_on_from_is_refused_with_a_way_out(
+    kind: str, trained: Trained, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer.load(trained.run / "tokenizer.model")
+    rows, state = rows_of(trained.data, "validation", tokenizer), tmp_path / "state.pt"
+    config = replace(SMOKE.train, max_steps=1)
+    other = {"encoder": {"head.bias": torch.zeros(9)}, "optimizer": {}, "step": 3, "spent_s": 1.0}
+    torch.save({"code": Trap(tmp_path / "it ran")} if kind == "code" else other, state)
+    if kind in ("empty", "cut"):
+        state.write_bytes(state.read_bytes()[: 0 if kind == "empty" else 400])
+    with pytest.raises(DataError, match=r"state\.pt cannot be gone on from: .*delete it to begin anew"):
+        fit(new_encoder(tokenizer), rows, config, tmp_path, lambda _: None, made.still)
+    assert not (tmp_path / "it ran").exists()
+
+
+def test_a_run_that_goes_on_keeps_the_losses_up_to_its_state(tmp_path: Path) -> None:
+    (tmp_path / "losses.tsv").write_text("10\t3.0\n20\t2.0\n30\t1.0\n")
+    _keep_losses(tmp_path, 20)
+    assert _losses(tmp_path) == [(10, 3.0), (20, 2.0)]
+    _keep_losses(tmp_path, 0)
+    assert _losses(tmp_path) == []
+
+
+def test_the_loss_of_a_run_is_drawn_and_falls(trained: Trained) -> None:
+    points = _losses(trained.run)
+    assert [step for step, _ in points] == list(range(10, SMOKE.train.max_steps + 1, 10))
+    assert points[-1][1] < points[0][1] / 2
+    assert (trained.run / "loss.svg").read_text().startswith("<svg")
+
+
+def test_a_run_can_begin_from_weights_whose_concepts_are_others(trained: Trained, tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(trained.weights / "tokenizer.model")
+    earlier, _, manifest = checkpoint.load(trained.weights)
+    concepts = [CONCEPTS[1], next(each for each in load_concepts() if each.id == "eval_exec"), CONCEPTS[0]]
+    fresh = Encoder(earlier.config, 1 + len(concepts))
+    own = fresh.head.weight[2].clone()
+    assert _begin_from(fresh, earlier, concepts, manifest["concepts"], trained.weights) == 2
+    assert torch.equal(fresh.token.weight, earlier.token.weight)
+    for now, before in ((0, 0), (1, 2), (3, 1)):
+        assert torch.equal(fresh.head.weight[now], earlier.head.weight[before])
+    assert torch.equal(fresh.head.weight[2], own)
+    rows = rows_of(trained.data, "validation", tokenizer)
+    chances = probabilities(fresh, rows)
+    assert ((chances.argmax(1) > 0) == (rows.labels > 0)).mean() > 0.9  # before a single step
+
+
+def test_weights_of_another_shape_are_refused_with_what_differs(trained: Trained, tmp_path: Path) -> None:
+    other = replace(SMOKE, encoder=replace(SMOKE.encoder, layers=1))
+    with pytest.raises(DataError, match=r"another shape than the recipe: layers 2 there, 1 here; use a recipe"):
+        train(other, trained.data, tmp_path, tmp_path / "run", lambda _: None, made.still, start=trained.weights)

@@ -1,3 +1,4 @@
+import io
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model.engine import read_manifest
 from model.labels import load_concepts
 from sentinelctl.cli import main
 from tests.model import made
@@ -104,7 +106,105 @@ def test_a_figure_that_could_not_be_told_is_a_dash(weights: Path, run: Run) -> N
 def test_info_under_json_is_the_manifest(weights: Path, run: Run) -> None:
     code, out, err = run("info", "--json", "--weights", weights)
     assert (code, err) == (0, "")
-    assert json.loads(out) == {"version": 1, "manifest": json.loads((weights / "manifest.json").read_text())}
+    found = json.loads(out)
+    assert (found["version"], found["heldout"]) == (1, {})
+    assert found["manifest"] == json.loads((weights / "manifest.json").read_text())
+    assert found["load_ms"]["onnx"] > 0
+    assert found["load_ms"]["torchscript"] is None
+
+
+def test_the_held_out_figures_under_json_are_flat_with_baselines_and_intervals_beside_them(
+    weights: Path, run: Run
+) -> None:
+    edit_manifest(weights, heldout=heldout())
+    found = json.loads(run("info", "--json", "--weights", weights)[1])["heldout"]
+    assert {name: found[name] for name in FIGURES} == {name: heldout()["model"][name] for name in FIGURES}
+    assert set(found["baselines"]) == {"linear", "size_only", "majority"}
+    assert found["intervals"] == {"line_ap": [0.111, 0.222]}
+
+
+def test_info_says_how_long_each_engine_takes_to_load(weights: Path, run: Run) -> None:
+    (line,) = [line for line in run("info", "--weights", weights)[1].splitlines() if line.startswith("loads in")]
+    assert re.fullmatch(r"loads in\s+\d+ ms as onnx", line)
+    edit_manifest(weights, files={"tokenizer.model": "0" * 64})
+    assert "neither has a file here that can be loaded" in run("info", "--weights", weights)[1]
+
+
+DIFF = """\
+--- a/app/store.py
++++ b/app/store.py
+@@ -1,1 +1,4 @@
+ import os
++def load(path, cache=[]):
++    return eval(open(path).read())\x20
++\tx = None == path
+"""
+
+
+@pytest.fixture
+def diff(tmp_path: Path) -> Path:
+    path = tmp_path / "change.diff"
+    path.write_text(DIFF)
+    return path
+
+
+def test_a_diff_is_answered_line_by_line_with_what_is_shown_and_what_is_not(diff: Path, run: Run) -> None:
+    code, out, err = run("infer", diff)
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()]
+    assert ["app/store.py:3", "100%", "yes", "nit", "trailing_whitespace"] in rows
+    assert {row[2] for row in rows[1:]} <= {"yes", "no"}
+    assert "on 3 added lines" in err
+    code, out, err = run("infer", diff, "--json")
+    found = json.loads(out)
+    assert (code, found["digest"]) == (0, read_manifest().digest)
+    assert [each["line"] for each in found["findings"]] == [int(row[0].partition(":")[2]) for row in rows[1:]]
+    assert all(each["confidence"] >= 0.1 for each in found["findings"])
+
+
+def test_a_diff_can_come_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DIFF.encode())))
+    assert "trailing_whitespace" in run("infer", "-")[1]
+
+
+def test_serving_and_training_agree_on_a_diff(diff: Path, run: Run) -> None:
+    code, out, _ = run("serve-check", diff)
+    assert code == 0
+    assert out.startswith("3 lines and ")
+    assert "0 rows and 0 findings differ" in out
+    found = json.loads(run("serve-check", diff, "--json")[1])
+    assert (found["is_none"], found["lines"], found["hunks"]) == (True, 3, 1)
+
+
+def test_serving_and_training_are_compared_on_mined_hunks(tmp_path: Path, run: Run) -> None:
+    made.write_all(tmp_path / "data", hunks=3)
+    found = json.loads(run("serve-check", "--data", tmp_path / "data", "--limit", "4", "--json")[1])
+    assert (found["hunks"], found["lines"], found["is_none"]) == (4, 16, True)
+
+
+def test_weights_whose_config_and_rows_part_are_found_out(weights: Path, diff: Path, run: Run) -> None:
+    edit_manifest(weights, config={"max_tokens": 40})
+    assert run("serve-check", diff, "--weights", weights)[0] == 0  # both sides read the same manifest
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["serve-check"], "serve-check wants hunks"),
+        (["serve-check", "x.diff", "--data", "none"], "serve-check wants hunks"),
+        (["serve-check", "--data", "none"], "none holds no mined data"),
+        (["infer", "none.diff"], "none.diff"),
+        (["infer", "broken.diff"], "is no diff that can be read"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(
+    words: list[str], message: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.diff").write_text("--- a/x.py\n+++ b/x.py\n@@ -1,3 +1,9 @@\n+x\n")
+    code, _, err = run(*words)
+    assert code == 2
+    assert message in err
 
 
 def test_info_knows_the_shipped_weights(run: Run) -> None:
@@ -130,6 +230,44 @@ def test_without_torch_the_way_to_get_it_is_named() -> None:
         assert done.returncode == 3
         assert "need torch, which is not installed" in done.stderr
         assert "pip install 'sentinel-review[train]'" in done.stderr
+
+
+def test_the_catalog_is_printed_by_category_and_of_one_language_when_asked(run: Run) -> None:
+    code, out, err = run("concepts")
+    assert code == 0
+    rows = [line.split() for line in out.splitlines()[1:]]
+    assert sorted(row[2] for row in rows) == sorted(concept.id for concept in load_concepts())
+    assert f"{len(load_concepts())} concepts" in err
+    categories = [row[0] for row in rows]
+    assert len(set(categories)) == 12
+    assert categories == sorted(categories, key=categories.index)
+    code, out, err = run("concepts", "--language", "go")
+    assert [line.split()[2] for line in out.splitlines() if "receiver_name" in line] == ["receiver_name"]
+    assert "mutable_default" not in out
+    assert f"{len(out.splitlines()) - 1} concepts" in err
+
+
+def test_the_catalog_under_json_has_every_text(run: Run) -> None:
+    code, out, err = run("concepts", "--language", "shell", "--json")
+    assert (code, err) == (0, "")
+    found = {each["concept"]: each for each in json.loads(out)["concepts"]}
+    spoken = [concept for concept in load_concepts() if concept.speaks("shell")]
+    assert {name: each["text"] for name, each in found.items()} == {concept.id: concept.say() for concept in spoken}
+    assert found["unquoted_variable"]["teachers"] == ["shellcheck:SC2086"]
+    assert found["unquoted_variable"]["slots"] == ["variable"]
+
+
+def test_the_texts_are_shown_when_more_is_asked_for(run: Run) -> None:
+    text = next(concept.say() for concept in load_concepts() if concept.id == "bare_except")
+    assert text not in run("concepts")[1]
+    assert text in run("concepts", "-v")[1]
+
+
+def test_a_language_that_no_concept_is_asked_of_is_refused_with_those_there_are(run: Run) -> None:
+    code, _, err = run("concepts", "--language", "cobol")
+    assert code == 2
+    assert "no concept is asked of 'cobol'" in err
+    assert "go, java, javascript, python" in err
 
 
 @pytest.fixture(scope="module")
@@ -165,11 +303,28 @@ def test_mined_data_becomes_weights_figures_and_a_file_for_each_engine(
     assert code == 0
     assert "960 lines of 6 repositories" in err
     assert f"`sentinelctl model eval --data {data} --weights {weights} --write` judges them" in err
+    assert (tmp_path / "run" / "loss.svg").read_text().startswith("<svg")
+    code, _, err = run("train", "--data", data, "--out", tmp_path / "more", "--recipe", recipe, "--from", weights)
+    assert code == 0
+    assert f"begins from {weights}: 2 of 2 concepts are known there" in err
 
-    code, out, _ = run("eval", "--data", data, "--weights", weights, "--recipe", recipe, "--write", "--json")
+    words = ("eval", "--data", data, "--weights", weights, "--recipe", recipe)
+    code, out, err = run(*words, "--write", "--json", "--report", tmp_path / "report")
     found = json.loads(out)["heldout"]
     assert code == 0
+    assert f"wrote {tmp_path / 'report' / 'report.html'}" in err
+    assert f"{found['model']['line_ap']:.3f}" in (tmp_path / "report" / "report.html").read_text()
+    assert json.loads(out)["curves"]["classes"]["severity"] == ["none", "nit", "suggestion", "bug", "critical"]
     assert found["model"]["line_ap"] > found["majority"]["line_ap"]
+
+    code, out, _ = run(*words)
+    assert "severity of each line, end to end: truth by row, the model's answer by column" in out
+    severity = [line.split() for line in out.splitlines()]
+    assert ["", "none", "nit", "suggestion", "bug", "critical"][1:] in severity
+    assert (
+        sum(int(each.replace(",", "")) for row in severity if row[:1] == ["bug"] for each in row[1:])
+        == (found["model"]["bugs"])
+    )
 
     code, out, _ = run("info", "--weights", weights, "--json")
     manifest = json.loads(out)["manifest"]
@@ -179,13 +334,18 @@ def test_mined_data_becomes_weights_figures_and_a_file_for_each_engine(
     code, _, err = run("export", "--weights", weights, "--engine", "torchscript")
     assert code == 0
     assert f"wrote {weights / 'encoder.torchscript.pt'}" in err
+    assert "the same label 100.0%, largest difference of a probability 0.0000" in err
+    assert re.search(r"loads in +\d+ ms as onnx, \d+ ms as torchscript", run("info", "--weights", weights)[1])
     assert load_engine("torchscript", weights, threads=1).info.digest != manifest["digest"]
     assert json.loads((weights / "manifest.json").read_text())["heldout"] == found
 
     graph = (weights / "encoder.int8.onnx").read_bytes()
     (weights / "encoder.int8.onnx").unlink()
     code, out, _ = run("export", "--weights", weights, "--json")
-    assert json.loads(out) == {"version": 1, "path": str(weights / "encoder.int8.onnx")}
+    exported = json.loads(out)
+    assert exported["path"] == str(weights / "encoder.int8.onnx")
+    assert exported["parity"]["rows"] > 300
+    assert exported["parity"]["same_label"] > 0.9
     assert (weights / "encoder.int8.onnx").read_bytes() == graph
 
 
@@ -249,7 +409,7 @@ def test_every_command_in_the_model_s_readme_has_the_options_it_is_given(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
     text = (Path(__file__).parents[2] / "model" / "README.md").read_text("utf-8")
-    commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z]+)([^#\n]*)", text, re.MULTILINE)
+    commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z-]+)([^#\n]*)", text, re.MULTILINE)
     assert {f"{group} {name}" for group, name, _ in commands} >= {"data mine", "model train", "model eval"}
     for group, name, rest in commands:
         with pytest.raises(SystemExit):

@@ -2,8 +2,10 @@
 
 import io
 import json
+import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from model.inputs.tokenizer import train_tokenizer
 from model.labels import load_concepts
+from model.teachers import find
 from sentinelctl.cli import main
 from tests.model.test_engine import write_weights
 from tests.sentinelctl.review.test_change import commit, git
@@ -127,3 +130,109 @@ def test_weights_that_cannot_be_served_are_refused(repository: Path, run: Run, t
     code, _, err = run("--weights", str(tmp_path / "none"))
     assert code == 1
     assert "no model at" in err
+
+
+def test_a_concept_is_explained_with_what_taught_it_and_what_the_weights_do_with_it(weights: Path, run: Run) -> None:
+    code, out, _ = run("--explain", "bare_except")
+    assert code == 0
+    assert out.startswith("Bare except (bare_except)\nbug, error handling; python\n")
+    assert "Name the exceptions" in out
+    assert "taught by ruff E722" in out
+    assert "shows it from" in out
+    assert "decided by a rule in code" in run("--explain", "todo_left")[1]
+
+
+def test_weights_that_never_learned_a_concept_or_never_show_it_say_so(weights: Path, tmp_path: Path) -> None:
+    from model.engine import read_manifest
+    from sentinelctl.review.explain import lines, named
+
+    def said(concept: str, **thresholds: float) -> str:
+        document = read_manifest(weights)
+        manifest = replace(document, concepts=("bare_except",), thresholds=thresholds)
+        return str(list(lines(named(concept), manifest))[-1])
+
+    assert "was not taught it" in said("debug_print")
+    assert "never shows it" in said("bare_except", bare_except=1.01)
+    assert "shows it from 42% confidence" in said("bare_except", bare_except=0.42)
+
+
+def test_a_concept_under_json_is_what_the_catalog_lists(run: Run) -> None:
+    code, out, _ = run("--explain", "magic_value", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["version"], found["concept"], found["severity"]) == (1, "magic_value", "nit")
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("bare_excpt", "near it: bare_except,"),
+        ("sql-injection", "shell_injection"),
+        ("SQL", "sql_string_build"),
+        ("zzz", "`sentinelctl model concepts` lists all"),
+        ("", "`sentinelctl model concepts` lists all"),
+    ],
+)
+def test_a_name_that_is_no_concept_is_refused_with_those_near_it(name: str, near: str, run: Run) -> None:
+    code, out, err = run("--explain", name)
+    assert (code, out) == (2, "")
+    assert f"no concept is called {name!r}" in err
+    assert near in err
+
+
+def test_a_change_and_a_concept_are_not_asked_for_at_once(run: Run) -> None:
+    code, _, err = run("HEAD", "--explain", "bare_except")
+    assert code == 2
+    assert "reviews no change" in err
+
+
+FAULTS = """\
+def load(path, cache=[]):
+    try:
+        return path
+    except:
+        return None
+"""
+
+
+@pytest.mark.parametrize("written", ["sarif", "rdjson"])
+def test_what_ruff_says_of_the_change_stands_beside_our_own_findings(
+    written: str, repository: Path, run: Run, tmp_path: Path
+) -> None:
+    """The real ruff over the whole file, of which the last commit added all but the first line."""
+    commit(repository, "a.py", "import os, sys\n")
+    commit(repository, "a.py", f"import os, sys\n{FAULTS}")
+    ruff = [find("ruff", ""), "check", "--isolated", "--no-cache", "--select", "E401,E722,B006", "--output-format"]
+    done = subprocess.run([*ruff, written, "a.py"], cwd=repository, capture_output=True, check=False)
+    (tmp_path / "said").write_bytes(done.stdout)
+    code, out, _ = run("HEAD", "--import", str(tmp_path / "said"), "--json", "--fail-on", "bug")
+    assert code == 99
+    document = json.loads(out)
+    assert {(each["line"], each["concept"], *each["said_by"]) for each in document["findings"]} == {
+        (2, "mutable_default", "ruff B006"),
+        (5, "bare_except", "ruff E722"),
+    }
+    assert document["imported"] == {"on_the_diff": 2, "outside": 1}
+    code, out, _ = run("HEAD", "--import", str(tmp_path / "said"))
+    assert "a.py:5 bug[bare_except] Bare except (ruff E722; model " in out
+    assert "imported: 2 on the diff, 1 elsewhere" in out.splitlines()[-1]
+
+
+def test_our_own_sarif_can_be_imported_again(repository: Path, run: Run, tmp_path: Path) -> None:
+    _, out, _ = run("HEAD", "--min-severity", "nit", "--format", "sarif")
+    (tmp_path / "own.sarif").write_text(out)
+    code, out, _ = run("HEAD", "--min-severity", "nit", "--import", str(tmp_path / "own.sarif"), "--json")
+    assert code == 0
+    assert {each["line"] for each in json.loads(out)["findings"]} == {2}
+
+
+def test_a_report_and_a_diff_cannot_both_come_from_standard_input(run: Run) -> None:
+    code, _, err = run("--diff", "-", "--import", "-")
+    assert code == 2
+    assert "standard input can be read once" in err
+
+
+def test_a_report_that_is_none_is_refused_before_anything_is_reviewed(repository: Path, run: Run) -> None:
+    code, out, err = run("HEAD", "--import", "a.py")
+    assert (code, out) == (2, "")
+    assert "a.py is no JSON" in err

@@ -71,7 +71,8 @@ def test_a_line_two_away_changes_nothing(tokenizer: Tokenizer) -> None:
     [
         ("lib/a.ts", "<typescript><own>"),
         ("tests/a.c", "<c><test><own>"),
-        ("a.go", "<other><own>"),
+        ("a.go", "<go><own>"),
+        ("a.rs", "<other><own>"),
         ("test_a.py", "<python><test><own>"),
     ],
 )

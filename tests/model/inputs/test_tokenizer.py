@@ -104,7 +104,7 @@ def test_bytes_that_are_no_tokenizer_are_refused() -> None:
         Tokenizer(b"not a model")
 
 
-def test_a_tokenizer_without_our_markers_is_refused_with_those_it_lacks() -> None:
+def with_markers(names: list[str]) -> Tokenizer:
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter([f"value = other + {n}" for n in range(200)]),
@@ -112,8 +112,18 @@ def test_a_tokenizer_without_our_markers_is_refused_with_those_it_lacks() -> Non
         model_type="bpe",
         vocab_size=100,
         hard_vocab_limit=False,
-        control_symbols=[name for name in SPECIALS if name != "<own>"],
+        control_symbols=names,
         minloglevel=2,
     )
+    return Tokenizer(model.getvalue())
+
+
+def test_a_tokenizer_without_our_markers_is_refused_with_those_it_lacks() -> None:
     with pytest.raises(TokenizerError, match="lacks the pieces <own>;"):
-        Tokenizer(model.getvalue())
+        with_markers([name for name in SPECIALS if name != "<own>"])
+
+
+def test_a_tokenizer_made_before_a_language_was_taught_opens_its_rows_as_those_of_others() -> None:
+    tokenizer = with_markers([name for name in SPECIALS if name != "<go>"])
+    assert tokenizer.language("go") == tokenizer.language("rust") == tokenizer.special("<other>")
+    assert tokenizer.language("java") == tokenizer.special("<java>")

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from model.engine import Finding, ModelInfo, Probabilities
 from model.inputs.chunk import Chunk
 from model.inputs.diff import Hunk, parse_diff
 from sentinelctl.review.findings import Reviewed, review_files
+from sentinelctl.review.imports import Imported
 
 
 @dataclass
@@ -27,6 +29,10 @@ class Engine:
 
     def findings(self, hunk: Hunk, chunks: Sequence[Chunk], scores: Sequence[Probabilities]) -> tuple[Finding, ...]:
         return tuple(_finding(hunk.path, line.new, line.text) for line in hunk.lines if "#!" in line.text)
+
+    def weigh(self, hunk: Hunk, asked: Sequence[tuple[int, str]]) -> list[float | None]:
+        """A third for each concept; nothing of a language it does not read."""
+        return [None if self.skip_reason(hunk) else 0.33 for _ in asked]
 
 
 def _finding(path: str, line: int | None, text: str) -> Finding:
@@ -52,5 +58,5 @@ def diff(*lines: str, path: str = "a.py", start: int = 1) -> str:
     )
 
 
-def reviewed(text: str, min_severity: Any = "nit") -> Reviewed:
-    return review_files(Engine(), parse_diff(text), min_severity)
+def reviewed(text: str, min_severity: Any = "nit", imported: Sequence[Imported] = (), cwd: Path = Path()) -> Reviewed:
+    return review_files(Engine(), parse_diff(text), min_severity, imported=imported, cwd=cwd)
