@@ -65,7 +65,7 @@ def catalog(settings: Settings, *, digest_key: bytes, scale: Mapping[str, int]) 
 def configured(settings: Settings) -> dict[str, int]:
     """How many replicas of each service the settings ask for."""
     found = {name: int(getattr(getattr(settings, name), "replicas", 1)) for name in SERVICES}
-    return found | {Role.AUTOSCALER.value: int(settings.autoscaler.enabled)}
+    return found | {Role.AUTOSCALER.value: int(settings.autoscaler.is_on)}
 
 
 def endpoints_path(state_dir: Path, service: str) -> Path:

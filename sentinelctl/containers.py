@@ -96,7 +96,7 @@ def volumes(settings: Settings) -> tuple[Volume, ...]:
     too; one for each server."""
     name = settings.project.name
     found = [Volume(f"{name}-{at}", str(folder)) for folder, at in _folders(settings).items()]
-    if settings.autoscaler.enabled:
+    if settings.autoscaler.is_on:
         found.append(Volume(f"{name}-{counts.FOLDER}", str(settings.state_dir.absolute() / counts.FOLDER)))
     found += [Volume(f"{name}-{KAFKA}")] if has_own_kafka(settings) else []
     found += [Volume(f"{name}-{REDIS}")] if has_own_redis(settings) else []

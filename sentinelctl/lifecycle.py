@@ -78,7 +78,7 @@ class Project:
 
     def plan_up(self, only: Collection[str] | None = None) -> Plan:
         """Raises PreflightError when a secret is missing, a port is taken or the claims are out of reach."""
-        if self.is_docker and self.settings.autoscaler.enabled and not is_local(address_of(self.settings.docker.host)):
+        if self.is_docker and self.settings.autoscaler.is_on and not is_local(address_of(self.settings.docker.host)):
             raise PreflightError(
                 "autoscaler.enabled is set, and the engine is on another machine: what it decides lies in the state "
                 "folder, which that machine does not see",
@@ -269,7 +269,7 @@ class Project:
     def _scale(self) -> dict[str, int]:
         """An operator's counts over the autoscaler's."""
         found = {}
-        if self.settings.autoscaler.enabled:
+        if self.settings.autoscaler.is_on:
             kept = read_counts(self.state_dir.autoscale, configured(self.settings))
             found = {name: count for name, count in kept.items() if name in SCALED}
         return found | self.scaled_by_hand()

@@ -289,6 +289,11 @@ class AutoscalerSettings(Section):
         60, gt=0, description="seconds without a commit after which a partition that waits counts as stuck"
     )
 
+    @property
+    def is_on(self) -> bool:
+        """False while `auto` is not settled."""
+        return self.enabled is True
+
 
 class DockerSettings(Section):
     """Of the Docker runtime."""

@@ -31,11 +31,11 @@ def status(
     rows, is_running = _rows(project, SCALED)
     decisions = read_decisions(project.state_dir.decisions)[-lines:] if lines else []
     if console.is_json:
-        document = {"version": 1, "is_enabled": project.settings.autoscaler.enabled, "is_running": is_running}
+        document = {"version": 1, "is_enabled": project.settings.autoscaler.is_on, "is_running": is_running}
         console.document({**document, "services": rows, "decisions": decisions})
         return
     _print(console, rows, decisions)
-    if not project.settings.autoscaler.enabled:
+    if not project.settings.autoscaler.is_on:
         console.note("autoscaler.enabled is false: nobody decides; set it, and `sentinelctl up` starts the autoscaler")
     elif not is_running:
         console.note("the autoscaler does not run; `sentinelctl up` starts it")
@@ -66,7 +66,7 @@ def resume(ctx: typer.Context, services: Services = None) -> None:
     with project.locked():
         project.hand_back(names)
     decides = "the autoscaler decides again"
-    if not project.settings.autoscaler.enabled:
+    if not project.settings.autoscaler.is_on:
         decides = "as many as the settings say at the next `sentinelctl up`: autoscaler.enabled is false"
     _tell(ctx.obj.console, project, names, decides)
 
@@ -97,7 +97,7 @@ def _running(observed: "ObservedState", service: str, wanted: int) -> int:
 def _tell(console: "Console", project: "Project", names: list[str], what: str) -> None:
     rows, is_running = _rows(project, names)
     if console.is_json:
-        enabled = project.settings.autoscaler.enabled
+        enabled = project.settings.autoscaler.is_on
         console.document({"version": 1, "is_enabled": enabled, "is_running": is_running, "services": rows})
         return
     for row in rows:

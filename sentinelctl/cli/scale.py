@@ -39,7 +39,7 @@ def scale(
         ready_s=timeout,
         before=lambda: project.remember_scale(counts),
     )
-    if project.settings.autoscaler.enabled and (paused := [name for name in counts if name in SCALED]):
+    if project.settings.autoscaler.is_on and (paused := [name for name in counts if name in SCALED]):
         console.note(
             f"the autoscaler leaves {' and '.join(paused)} alone from now on; "
             f"`sentinelctl autoscaler resume {' '.join(paused)}` hands back"

@@ -54,11 +54,16 @@ def test_a_cluster_of_ones_own_is_used_and_none_is_started(tmp_path: Path) -> No
     assert list(specs) == [*roles, "prometheus", "grafana"]
     assert specs["webhook"].env["SENTINEL_STREAM_BOOTSTRAP"] == "broker.example:9092"
     assert specs["webhook"].env["SENTINEL_CLAIMS_URL"] == "rediss://cache.example"
-    assert [one.name for one in volumes(given)] == ["sentinel-prometheus", "sentinel-grafana"]
+    assert [one.name for one in volumes(given)] == [
+        "sentinel-scaling",
+        "sentinel-prometheus",
+        "sentinel-grafana",
+    ]
 
 
 def test_sqlite_lies_on_one_shared_volume_that_is_a_folder_of_this_machine(tmp_path: Path) -> None:
-    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite", SENTINEL_PROMETHEUS_ENABLED="false")
+    off = {"SENTINEL_PROMETHEUS_ENABLED": "false", "SENTINEL_AUTOSCALER_ENABLED": "false"}
+    given = settings(tmp_path, SENTINEL_STREAM_KIND="sqlite", **off)
     specs = by_name(given)
     assert [(one.name, one.path) for one in volumes(given)] == [("sentinel-log", str(tmp_path / "data"))]
     for name in ("extractor", "publisher", "webhook"):
@@ -73,6 +78,7 @@ def test_sqlite_files_in_two_folders_are_two_volumes(tmp_path: Path) -> None:
         SENTINEL_STREAM_KIND="sqlite",
         SENTINEL_STREAM_PATH="/srv/log/it.sqlite",
         SENTINEL_PROMETHEUS_ENABLED="false",
+        SENTINEL_AUTOSCALER_ENABLED="false",
     )
     assert [(one.name, one.path) for one in volumes(given)] == [
         ("sentinel-log", "/srv/log"), ("sentinel-claims", str(tmp_path / "data")),
