@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -38,6 +37,7 @@ from tests.docker_engine import (
     labelled,
     missing,
     needs_engine,
+    project_name,
     sweep,
 )
 
@@ -73,7 +73,7 @@ class Site:
     folder: Path
     hub_url: str
     settings: dict[str, str] = field(default_factory=dict)
-    name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:10]}")
+    name: str = field(default_factory=project_name)
     said: list[str] = field(default_factory=list)
 
     @property
@@ -131,10 +131,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def site_in(folder: Path, hub_url: str, **settings: str) -> Iterator[Site]:
-    """`down --volumes` leaves nothing that carries the project's label."""
-    site = Site(folder, hub_url, settings)
-    client = docker.APIClient(ADDRESS)
+def site_in(folder: Path, hub_url: str, *name: str, **settings: str) -> Iterator[Site]:
+    """`down --volumes` leaves nothing that carries the project's label on the engine that `settings` name."""
+    site = Site(folder, hub_url, settings, *name)
+    client = docker.APIClient(settings.get("SENTINEL_DOCKER_HOST", ADDRESS))
     try:
         yield site
         down = site.run("down", "--volumes", "--yes")
