@@ -1,4 +1,4 @@
-"""Shows that no session of tests leaves a labelled object on the engine unnoticed, by some that do and some that do not."""
+"""Shows that what a session of tests leaves on the engine is noticed, by sessions that do and that do not."""
 
 import os
 import subprocess

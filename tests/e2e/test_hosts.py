@@ -243,9 +243,7 @@ def test_a_second_host_takes_its_share_and_its_loss_loses_nothing(
         one.done("up", "--timeout", "120")
         with (
             second_engine([image.reference for image in own_images(base)]) as address,
-            site_in(
-                tmp_path_factory.mktemp("two"), hub.base_url, one.name, **shared, SENTINEL_DOCKER_HOST=address
-            ) as two,
+            site_in(tmp_path_factory.mktemp("two"), hub.base_url, one.name, **shared, DOCKER_HOST=address) as two,
         ):
             up = two.done("up", "--only", ",".join(roles), "--timeout", "120")
             assert up.operations == [f"create network {one.name}", *(f"start {role}-1" for role in roles)]
