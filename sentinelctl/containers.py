@@ -238,6 +238,16 @@ def _addresses(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def check_brokers(hosts: Sequence[str]) -> None:
+    """Raises PreflightError for brokers whose own word for where they are leads a container to itself."""
+    if own := [host for host in hosts if host in _LOOPBACK]:
+        raise PreflightError(
+            f"the brokers at stream.bootstrap tell every client to go on at {own[0]}, which in a container is the "
+            "container itself",
+            remedy="give them advertised.listeners that containers reach, or use --runtime embedded",
+        )
+
+
 def _reachable(key: str, hosts: Sequence[str], what: str) -> None:
     if own := [host for host in hosts if host.strip("[]") in _LOOPBACK]:
         raise PreflightError(
