@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ _SOCKET: Final = "/var/run/docker.sock"
 _KAFKA_INSIDE: Final = 19092
 _UNPRIVILEGED: Final = 10001
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_ADDRESSES: Final = (("stream", "bootstrap"), ("claims", "url"), ("github", "api_url"))
 _PYTHON: Final = "/opt/sentinel/bin/python"
 _PROBE: Final = (_PYTHON, "-IS", "/opt/probe.py")
 _PROMETHEUS_INSIDE: Final = 9090
@@ -189,7 +191,7 @@ def _contained(settings: Settings, spec: ServiceSpec) -> ServiceSpec:
             probe=(*_PROBE, str(probed), spec.probe.path),
             mounts=mounts,
             groups=groups,
-            hosts=(HOST,) if HOST in env.get(variable("github", "api_url"), "") else (),
+            hosts=(HOST,) if any(HOST in env.get(variable(*key), "") for key in _ADDRESSES) else (),
         ),
     )
 
@@ -228,8 +230,21 @@ def _paths(settings: Settings, env: dict[str, str]) -> tuple[dict[str, str], tup
         if file := env.get(variable(section, key)):
             if not Path(file).exists():
                 raise PreflightError(f"{section}.{key} is {file}, which is not there", remedy="correct it")
+            if not _may_read(Path(file).stat()):
+                raise PreflightError(
+                    f"{section}.{key} is {file}, which user {data_owner()[0]}, as whom containers run, may not read",
+                    remedy=f"`chown {data_owner()[0]} {file}`, or let others read it",
+                )
             mounts.append(Mount(file, file, is_read_only=True))
     return env, tuple(dict.fromkeys(mounts))
+
+
+def _may_read(about: os.stat_result) -> bool:
+    """Whether the containers' user does; which folders the file lies in does not count once it is mounted."""
+    user, group = data_owner()
+    if about.st_uid == user:
+        return bool(about.st_mode & stat.S_IRUSR)
+    return bool(about.st_mode & (stat.S_IRGRP if about.st_gid == group else stat.S_IROTH))
 
 
 def _folders(settings: Settings) -> dict[Path, str]:
@@ -261,12 +276,22 @@ def _addresses(settings: Settings, env: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def check_brokers(hosts: Sequence[str]) -> None:
+    """Raises PreflightError for brokers whose own word for where they are leads a container to itself."""
+    if own := [host for host in hosts if host in _LOOPBACK]:
+        raise PreflightError(
+            f"the brokers at stream.bootstrap tell every client to go on at {own[0]}, which in a container is the "
+            "container itself",
+            remedy="give them advertised.listeners that containers reach, or use --runtime embedded",
+        )
+
+
 def _reachable(key: str, hosts: Sequence[str], what: str) -> None:
     if own := [host for host in hosts if host.strip("[]") in _LOOPBACK]:
         raise PreflightError(
             f"{key} names {own[0]}, which inside of a container is the container itself",
-            remedy=f"give {what} on this machine an address that containers reach, such as {HOST}, "
-            "or use --runtime embedded",
+            remedy=f"give {what} on this machine an address that containers reach too: this machine's own on the "
+            f"network, or {HOST} where this machine knows itself by that name; or use --runtime embedded",
         )
 
 

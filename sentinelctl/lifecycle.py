@@ -259,6 +259,8 @@ class Project:
         settings = self.settings
         admin = open_admin(settings.stream, settings.stream_path)
         try:
+            if self.is_docker and not self._has_own_kafka:
+                containers.check_brokers(await admin.brokers())
             await admin.create_topics({topic.value: settings.stream.partitions for topic in Topic})
             check_partitions(await admin.topics(), settings.stream.partitions)
         except BusUnavailable as exc:

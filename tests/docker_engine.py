@@ -40,6 +40,8 @@ def end(*_):
     print(json.dumps({"event": "fake.stopped"}), flush=True)
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
+for number in range(int(os.environ.get("CHATTER", "0"))):
+    print(json.dumps({"event": f"fake.line-{number}"}), flush=True)
 print(json.dumps({"event": "fake.started", "level": os.environ.get("LEVEL", "")}), flush=True)
 if os.environ.get("CRASH"): sys.exit(7)
 HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
@@ -66,7 +68,8 @@ def needs_engine(image: str = PYTHON_IMAGE) -> list[pytest.MarkDecorator]:
 def fake(
     name: str = "fake", *, replicas: int = 1, port: int = 0, grace_s: float = 5, image: str = PYTHON_IMAGE, **env: str
 ) -> ServiceSpec:
-    """A service that answers its probe with $ANSWER, ends at once with $CRASH, and needs force with $STUBBORN."""
+    """A service that answers its probe with $ANSWER, ends at once with $CRASH, needs force with $STUBBORN, and writes
+    $CHATTER lines first."""
     return ServiceSpec(
         name=name,
         command=("python3", "-S", "-c", _SERVICE),
@@ -135,6 +138,29 @@ class Site:
         return self.client.exec_inspect(made["Id"])["ExitCode"], said
 
 
+def project_name() -> str:
+    """That nobody else has; by its beginning a session of tests knows what is its own (conftest.py)."""
+    return f"{of_session()}{uuid.uuid4().hex[:8]}"
+
+
+def of_session() -> str:
+    return f"test-{os.environ['SENTINEL_TEST_SESSION']}-"
+
+
+def left_behind() -> list[str]:
+    """What this session's projects still have on the engine, each with its project."""
+    client = docker.APIClient(ADDRESS)
+    try:
+        any_label = {"label": PROJECT}
+        found = client.containers(all=True, filters=any_label) + client.networks(filters=any_label)
+        found += client.volumes(filters=any_label)["Volumes"] or ()
+        projects = {one["Labels"][PROJECT] for one in found}
+        own = sorted(name for name in projects if name.startswith(of_session()))
+        return [f"{what} of project {name}" for name in own for what in labelled(client, name)]
+    finally:
+        client.close()
+
+
 def labelled(client: docker.APIClient, project: str) -> list[str]:
     """Everything on the engine that carries the project's label."""
     mine = {"label": f"{PROJECT}={project}"}
@@ -156,7 +182,7 @@ def sweep(client: docker.APIClient, project: str) -> None:
 @contextmanager
 def site_on_engine(**options: Any) -> Iterator[Site]:
     """A project with a name that nobody else has; nothing that carries it is left."""
-    name = f"test-{uuid.uuid4().hex[:10]}"
+    name = project_name()
     client = docker.APIClient(ADDRESS)
     runtime = DockerRuntime(name, ADDRESS, volumes=[Volume(f"{name}-data")], **options)
     try:

@@ -1,5 +1,7 @@
 """A real redis-server of a test's own: a free loopback port, a temporary folder, and ways to lose it."""
 
+import datetime
+import ipaddress
 import os
 import shutil
 import signal
@@ -12,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis import Redis
 from redis.exceptions import RedisError
 
@@ -45,9 +51,9 @@ class RedisProcess:
         return self._folder.with_name(f"{self._folder.name}-remembered")
 
     @contextmanager
-    def client(self) -> Iterator[Redis]:
+    def client(self, password: str | None = None) -> Iterator[Redis]:
         """For what a test does to the server behind everybody's back."""
-        client = Redis(host="127.0.0.1", port=self.port, socket_timeout=_START_S)
+        client = Redis(host="127.0.0.1", port=self.port, password=password, socket_timeout=_START_S)
         try:
             yield client
         finally:
@@ -152,3 +158,28 @@ def free_port() -> int:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return int(taken.getsockname()[1])
+
+
+def self_signed(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A certificate for this IP address, which is its own CA, and its key: PEM files."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of a test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths

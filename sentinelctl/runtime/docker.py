@@ -23,6 +23,7 @@ from sentinelctl.runtime.process import port_fault
 from sentinelctl.state import (
     Container,
     Kind,
+    Mount,
     ObservedState,
     Operation,
     Plan,
@@ -345,10 +346,7 @@ class DockerRuntime:
             stop_signal="SIGTERM",
             networking_config=client.create_networking_config(endpoints),
             host_config=client.create_host_config(
-                binds=[
-                    f"{mount.source}:{mount.target}:{'ro' if mount.is_read_only else 'rw'}"
-                    for mount in container.mounts
-                ],
+                mounts=[_mounted(mount) for mount in container.mounts],
                 port_bindings={port.inside: _bound(port, operation.index) for port in spec.ports if port.is_published},
                 network_mode=self._network(),
                 restart_policy={"Name": "unless-stopped"},
@@ -569,6 +567,14 @@ def _confined(container: Container) -> dict[str, Any]:
         "extra_hosts": dict.fromkeys(container.hosts, "host-gateway"),
         "log_config": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
     }
+
+
+def _mounted(mount: Mount) -> "docker.types.Mount":
+    """As the engine's own mounts, which refuse a file that is not there; its binds would make a folder of that name."""
+    from docker.types import Mount as Mounted
+
+    is_file = mount.source.startswith("/")
+    return Mounted(mount.target, mount.source, type="bind" if is_file else "volume", read_only=mount.is_read_only)
 
 
 def _bound(port: Port, index: int) -> tuple[str, ...] | tuple[str, int]:

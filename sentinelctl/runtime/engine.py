@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinelctl.errors import PreflightError, SentinelError
+from sentinelctl.runtime.ssh import forwarded
 
 if TYPE_CHECKING:
     import docker
@@ -53,7 +54,7 @@ def silence(address: str) -> str:
     """Why no engine answers there; empty when one does. A local one without the SDK, so that every command can ask."""
     try:
         if is_local(address):
-            _ping(address)
+            _ping(address, address.removeprefix("unix://"))
         else:
             connect(address).close()
     except PreflightError as exc:
@@ -61,8 +62,8 @@ def silence(address: str) -> str:
     return ""
 
 
-def _ping(address: str) -> None:
-    line = _Line(address.removeprefix("unix://"))
+def _ping(address: str, path: str) -> None:
+    line = _Line(path)
     try:
         line.request("GET", "/_ping")
         answer = line.getresponse()
@@ -77,13 +78,14 @@ def _ping(address: str) -> None:
 
 def connect(address: str) -> "docker.APIClient":
     """Raises PreflightError, with what to do, for an engine that is absent, refuses or is too old."""
-    if is_local(address):
-        _ping(address)
+    at = f"unix://{forwarded(address)}" if address.startswith("ssh://") else address
+    if is_local(at):
+        _ping(address, at.removeprefix("unix://"))
     import docker
     from docker.errors import DockerException
 
     try:
-        client = docker.APIClient(address, timeout=_CALL_S, tls=_tls())
+        client = docker.APIClient(at, timeout=_CALL_S, tls=_tls())
     except (DockerException, OSError) as exc:
         raise _absent(address, exc) from exc
     try:
@@ -139,6 +141,12 @@ def _refused(doing: str, said: str) -> SentinelError:
     missing = ("manifest unknown", "pull access denied", "not found: manifest", "no such host", "no such image")
     if any(word in low for word in (*missing, "repository does not exist", "connection refused", "i/o timeout")):
         return no_image(doing, said)
+    if "bind source path does not exist" in low or ("failed to mount local volume" in low and "no such file" in low):
+        return PreflightError(
+            f"{doing}: the engine does not see a file of this machine: {said.strip()}",
+            remedy="an engine of another machine mounts that machine's files: run sentinelctl there, or do without "
+            'what needs the file: prometheus.enabled = false; stream.kind = "kafka" with claims.kind = "redis"',
+        )
     if "port is already allocated" in low or "address already in use" in low:
         return PreflightError(
             f"{doing}: a port is taken: {said.strip()}", remedy="end what holds it, or set another port; 0 takes any"

@@ -59,6 +59,9 @@ class Admin(Protocol):
 
     async def topics(self) -> dict[str, int]: ...
 
+    async def brokers(self) -> list[str]:
+        """Hosts at which clients are told to look for the log, whatever address they began with; none for a file."""
+
     async def lag(self, group: str, topic: str) -> list[Lag]: ...
 
     async def offset_at(self, position: TopicPartition, timestamp_ms: int) -> int:

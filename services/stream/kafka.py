@@ -472,6 +472,10 @@ class KafkaAdmin:
     async def topics(self) -> dict[str, int]:
         return await self._client.run(self._topics)
 
+    async def brokers(self) -> list[str]:
+        cluster = await self._client.run(lambda client: client.describe_cluster())
+        return sorted({broker["host"] for broker in cluster["brokers"]})
+
     async def lag(self, group: str, topic: str) -> list[Lag]:
         lags = await self._client.run(partial(self._lag, group, topic))
         behind = {one.position: one.start for one in lags if one.records}

@@ -395,6 +395,9 @@ class SqliteAdmin:
     async def topics(self) -> dict[str, int]:
         return await self._db.run(_topics)
 
+    async def brokers(self) -> list[str]:
+        return []
+
     async def lag(self, group: str, topic: str) -> list[Lag]:
         return await self._db.run(partial(_lag, group=group, topic=topic, now_s=self._now()))
 

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -29,6 +28,7 @@ from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.runtime.docker import DockerRuntime
+from sentinelctl.runtime.statefile import StateDir
 from services.settings import Settings, load
 from tests.docker_engine import (
     ADDRESS,
@@ -40,6 +40,7 @@ from tests.docker_engine import (
     labelled,
     missing,
     needs_engine,
+    project_name,
     sweep,
 )
 
@@ -76,7 +77,7 @@ class Site:
     folder: Path
     hub_url: str
     settings: dict[str, str] = field(default_factory=dict)
-    name: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:10]}")
+    name: str = field(default_factory=project_name)
     said: list[str] = field(default_factory=list)
 
     @property
@@ -138,10 +139,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def site_in(folder: Path, hub_url: str, **settings: str) -> Iterator[Site]:
-    """`down --volumes` leaves nothing that carries the project's label."""
-    site = Site(folder, hub_url, settings)
-    client = docker.APIClient(ADDRESS)
+def site_in(folder: Path, hub_url: str, *name: str, **settings: str) -> Iterator[Site]:
+    """`down --volumes` leaves nothing that carries the project's label on its engine: DOCKER_HOST among `settings`."""
+    site = Site(folder, hub_url, settings, *name)
+    client = docker.APIClient(settings.get("DOCKER_HOST", ADDRESS))
     try:
         yield site
         down = site.run("down", "--volumes", "--yes")
@@ -422,6 +423,39 @@ def test_an_interrupted_up_leaves_a_state_from_which_up_goes_on(site: Site) -> N
         site.done(go_on)
     site.done("up")
     assert {one["health"] for one in site.rows().values()} == {"ready"}
+
+
+def test_a_killed_up_leaves_no_lock_and_a_state_from_which_up_goes_on(site: Site) -> None:
+    site.done("down")
+    with site.start("up") as command:
+        assert command.stderr is not None
+        for line in command.stderr:
+            if line.startswith("started"):
+                command.kill()
+                break
+        command.communicate(timeout=60)
+    assert f"pid {command.pid} " in (site.folder / "state" / "lock").read_text()
+    there = set(site.rows())
+    assert len(there) in range(1, 4)
+    started = {one.removeprefix("start ") for one in site.done("up").operations if one.startswith("start ")}
+    assert {*there, *started} == {"inference-1", "extractor-1", "publisher-1", "webhook-1"}
+    assert {one["health"] for one in site.rows().values()} == {"ready"}
+
+
+def test_two_commands_do_not_change_it_at_once(site: Site) -> None:
+    with StateDir(site.folder / "state").locked():
+        refused = site.run("scale", "extractor=2")
+    assert refused.code == 5
+    assert f"pid {os.getpid()} (" in refused.document["error"]["message"]
+    assert "its lock goes with it" in refused.document["error"]["remedy"]
+
+
+def test_an_engine_that_is_not_there_ends_the_command(site: Site) -> None:
+    for command in ("up", "down", "status", "build", "logs"):
+        refused = site.run(command, SENTINEL_DOCKER_HOST=f"unix://{site.folder}/none.sock")
+        assert refused.code == 3
+        assert "no Docker engine answers at unix://" in refused.document["error"]["message"]
+        assert "systemctl start docker" in refused.document["error"]["remedy"]
 
 
 def test_the_containers_log_is_read_by_the_commands(site: Site) -> None:

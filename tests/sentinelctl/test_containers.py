@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,38 @@ def test_a_file_of_the_settings_that_is_not_there_is_named(tmp_path: Path) -> No
     given = settings(tmp_path, SENTINEL_INFERENCE_WEIGHTS=str(tmp_path / "none"))
     with pytest.raises(PreflightError, match=r"inference\.weights is .*none, which is not there"):
         by_name(given)
+
+
+def test_a_file_that_the_containers_user_may_not_read_is_named_with_that_user(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("…")
+    given = settings(
+        tmp_path, SENTINEL_STREAM_BOOTSTRAP="broker.example:1", SENTINEL_STREAM_SECURITY_PROTOCOL="SSL",
+        SENTINEL_STREAM_TLS_CERT_PATH=str(key),
+    )  # fmt: skip
+    user = data_owner()[0]
+    key.chmod(0o600)
+    os.chown(key, user, -1)
+    assert Mount(str(key), str(key), is_read_only=True) in container(by_name(given)["inference"]).mounts
+    key.chmod(0o044)
+    with pytest.raises(
+        PreflightError, match=rf"stream\.tls_cert_path is .*key\.pem, which user {user}, .* may not"
+    ) as no:
+        by_name(given)
+    assert no.value.remedy.startswith(f"`chown {user} ")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SENTINEL_GITHUB_API_URL", "http://host.docker.internal:3000"),
+        ("SENTINEL_STREAM_BOOTSTRAP", "broker.example:1,host.docker.internal:9092"),
+        ("SENTINEL_CLAIMS_URL", "rediss://host.docker.internal:7000"),
+    ],
+)
+def test_the_name_of_this_machine_is_known_to_those_who_are_given_it(tmp_path: Path, variable: str, value: str) -> None:
+    assert container(by_name(settings(tmp_path, **{variable: value}))["extractor"]).hosts == ("host.docker.internal",)
+    assert container(by_name(settings(tmp_path))["extractor"]).hosts == ()
 
 
 @pytest.mark.parametrize(

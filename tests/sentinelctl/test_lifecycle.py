@@ -12,6 +12,7 @@ from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 from services.counts import write_counts
 from services.settings import Settings, load
+from tests.contracts.mock_broker import API_VERSION, MockBroker
 
 
 def settings(tmp_path: Path, **environ: str) -> Settings:
@@ -120,6 +121,18 @@ def test_a_log_with_fewer_partitions_than_configured_is_left_as_it_is(tmp_path: 
         Project(settings(tmp_path)).prepare()
     assert "set stream.partitions = 3" in caught.value.remedy
     Project(settings(tmp_path, SENTINEL_STREAM_PARTITIONS="2")).prepare()
+
+
+def test_brokers_that_send_containers_to_themselves_are_refused_before_a_topic_is_made(tmp_path: Path) -> None:
+    with MockBroker() as broker:
+        given = settings(
+            tmp_path, SENTINEL_PROJECT_RUNTIME="docker", SENTINEL_STREAM_KIND="kafka",
+            SENTINEL_STREAM_BOOTSTRAP=broker.bootstrap.replace("127.0.0.1", "localhost"),
+            SENTINEL_STREAM_API_VERSION=API_VERSION,
+        )  # fmt: skip
+        with pytest.raises(PreflightError, match=r"tell every client to go on at 127\.0\.0\.1") as caught:
+            Project(given).prepare()
+    assert "advertised.listeners" in caught.value.remedy
 
 
 class Recording:

@@ -9,15 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from docker.errors import APIError
 
 from sentinelctl.errors import Exit, PreflightError, SentinelError, UnhealthyError
 from sentinelctl.images import Built
 from sentinelctl.runtime.docker import IDENTITY, IMAGE, PROJECT, REPLICA, SERVICE, SPEC, DockerRuntime
-from sentinelctl.runtime.engine import explained
 from sentinelctl.runtime.process import free_ports
-from sentinelctl.state import Kind, Operation, Status
+from sentinelctl.state import Kind, Mount, Operation, Status
 from tests.docker_engine import PYTHON_IMAGE, Site, fake, labelled, needs_engine, site_on_engine
+from tests.second_engine import needs_second_engine, second_engine
 
 from .conftest import eventually
 
@@ -174,12 +173,14 @@ def test_a_crash_loop_is_told_at_once_with_what_it_wrote(site: Site) -> None:
     assert caught.value.exit_code is Exit.UNHEALTHY
 
 
-def test_an_unhealthy_service_is_shown_with_its_probes_words_and_its_log(site: Site) -> None:
+def test_an_unhealthy_service_is_shown_with_its_probes_words_and_its_last_fifty_lines(site: Site) -> None:
     with pytest.raises(UnhealthyError) as caught:
-        site.converge(fake(ANSWER="503"), ready_s=1)
-    assert "503" in caught.value.message
-    assert "said by the probe" in caught.value.message
-    assert "fake.started" in caught.value.message
+        site.converge(fake(ANSWER="503", CHATTER="60"), ready_s=2)
+    said, *lines = caught.value.message.splitlines()
+    assert "503" in said
+    assert "said by the probe" in said
+    assert [line.split()[-1] for line in lines] == [*(f"fake.line-{n}" for n in range(11, 60)), "fake.started"]
+    assert caught.value.exit_code is Exit.UNHEALTHY
 
 
 def test_a_stop_drains_and_says_when_force_was_needed(site: Site) -> None:
@@ -260,6 +261,21 @@ def test_a_port_taken_between_the_look_and_the_start_is_an_error_of_ours(site: S
             site.runtime.apply(Operation(Kind.START, "fake", 1, "test", spec))
 
 
+def test_a_file_that_the_engine_does_not_see_is_named_and_no_folder_takes_its_place(site: Site, tmp_path: Path) -> None:
+    spec, file = site.placed(fake()), tmp_path / "ca.pem"
+    assert spec.container is not None
+    mounted = replace(spec, container=replace(spec.container, mounts=(Mount(str(file), "/ca.pem", is_read_only=True),)))
+    for needed in site.planned(fake()).operations[:2]:
+        site.runtime.apply(needed)
+    with pytest.raises(PreflightError, match=rf"does not see a file of this machine: .*{file}") as caught:
+        site.runtime.apply(Operation(Kind.START, "fake", 1, "test", mounted))
+    assert "run sentinelctl there" in caught.value.remedy
+    assert not file.exists()
+    file.write_text("a certificate")
+    site.runtime.apply(Operation(Kind.START, "fake", 1, "test", mounted))
+    assert site.run("fake-1", "cat", "/ca.pem") == (0, "a certificate")
+
+
 def test_two_services_on_one_port_are_refused_before_anything_starts(site: Site, free_port: int) -> None:
     with pytest.raises(PreflightError, match=f"are both {free_port}"):
         site.planned(fake("one", port=free_port), fake("other", port=free_port))
@@ -319,9 +335,19 @@ def test_more_memory_than_the_engine_has_is_said_before_anything_starts(site: Si
         site.planned(greedy)
 
 
+@needs_second_engine
 def test_a_disk_that_fills_up_meanwhile_is_told_from_other_refusals() -> None:
-    with pytest.raises(PreflightError, match="disk is full"), explained("start fake-1"):
-        raise APIError("500", explanation="write /var/lib/docker/x: no space left on device")
+    image = Built(
+        "services", "test-large:1", (("Dockerfile", b"FROM scratch\nADD large /\n"), ("large", bytes(48 << 20)))
+    )
+    with second_engine(disk_mb=64) as address:
+        runtime = DockerRuntime("test", address, own={image.reference: image})
+        try:
+            with pytest.raises(PreflightError, match=r"disk is full: .*no space left on device") as caught:
+                runtime.build(image.reference)
+        finally:
+            runtime.close()
+    assert "docker system df" in caught.value.remedy
 
 
 def test_a_stranger_with_our_name_is_left_alone_and_named(site: Site) -> None:

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,26 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path) -> None:
     for _ in range(2):
         with state_dir.locked():
             assert (state_dir.path.stat().st_mode & 0o777) == 0o700
+
+
+def test_a_lock_whose_holder_was_killed_is_nobodys(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from sentinelctl.runtime.statefile import StateDir
+with StateDir(Path(sys.argv[1])).locked():
+    print("holds", flush=True)
+    time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holds\n"
+        with pytest.raises(LockedError, match=f"pid {holder.pid} "), StateDir(tmp_path).locked(0):
+            pass
+        holder.kill()
+    assert f"pid {holder.pid} " in StateDir(tmp_path).lock.read_text(), "its words are still there"
+    with StateDir(tmp_path).locked(0):
+        assert f"pid {os.getpid()} " in StateDir(tmp_path).lock.read_text()
 
 
 def test_no_file_is_an_empty_document(tmp_path: Path) -> None:

@@ -1,23 +1,17 @@
 import asyncio
 import contextlib
-import datetime
-import ipaddress
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from services.claims import open_claims
 from services.claims.redis import RedisClaims
 from services.errors import ClaimsUnavailable, ConfigError
 from services.settings import ClaimsSettings, ProjectSettings, Settings
-from tests.redis_process import RedisProcess, free_port, running_redis
+from tests.redis_process import RedisProcess, free_port, running_redis, self_signed
 
 DAY_S = 86400.0
 PASSWORD = "correct horse"
@@ -246,27 +240,3 @@ def test_certificates_that_cannot_be_read_are_refused_at_once(tmp_path: Path):
     (tmp_path / "empty.pem").write_text("")
     with pytest.raises(ConfigError, match="no certificates"):
         RedisClaims(ClaimsSettings(url="rediss://127.0.0.1", ca_file=str(tmp_path / "empty.pem")), "sentinel")
-
-
-def self_signed(folder: Path) -> tuple[Path, Path]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "redis of a test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "certificate.pem", folder / "key.pem"
-    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    paths[1].write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return paths

@@ -219,6 +219,14 @@ async def test_topics_of_other_installations_are_not_ours(broker: MockBroker) ->
     await admin.close()
 
 
+async def test_brokers_are_where_they_say_and_not_where_we_began(broker: MockBroker) -> None:
+    admin = KafkaAdmin(settings(broker, bootstrap=broker.bootstrap.replace("127.0.0.1", "localhost")))
+    try:
+        assert await admin.brokers() == ["127.0.0.1"]
+    finally:
+        await admin.close()
+
+
 async def test_a_consumer_that_was_never_polled_asks_nobody_anything() -> None:
     consumer = KafkaConsumer(StreamSettings(kind="kafka", bootstrap="127.0.0.1:1"), group="group", topic="topic")
     assert await consumer.lag() == []
