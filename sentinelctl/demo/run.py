@@ -207,6 +207,7 @@ class Run:
         repository = self.hub.repositories[0]
         coverage = ready.get("coverage") or {}
         self.model = ready.get("model") or self.model
+        least = self.settings.publisher.min_confidence  # what is less sure is posted by nobody
         return Arrival(
             number=visible.unit.number,
             sha=visible.unit.sha,
@@ -215,7 +216,7 @@ class Run:
             hunks=coverage.get("hunks", 0),
             hunks_reviewed=coverage.get("hunks_reviewed", 0),
             skipped=coverage.get("skipped", {}),
-            findings=ready.get("findings", []),
+            findings=[one for one in ready.get("findings", []) if one.get("confidence", 0.0) >= least],
         )
 
     async def _reviews(self) -> AsyncGenerator[dict[Unit, Mapping[str, Any]]]:
