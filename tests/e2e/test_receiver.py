@@ -39,8 +39,12 @@ def start(folder: Path) -> tuple["subprocess.Popen[bytes]", int]:
         )
         while process.poll() is None:
             lines.seek(began)
-            if (line := lines.readline()).endswith(b"\n"):
-                return process, int(json.loads(line)["port"])
+            line = lines.readline()
+            if not line.endswith(b"\n"):
+                continue
+            began = lines.tell()
+            if "port" in (said := json.loads(line)):  # before it, the writer of a killed one may say its last
+                return process, int(said["port"])
     raise AssertionError(f"the receiver ended: {(folder / 'receiver.log').read_text()}")
 
 
