@@ -105,6 +105,14 @@ class Context:
         return settings.model_copy(update={"project": settings.project.model_copy(update={"runtime": self._runtime})})
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        from sentinelctl import __version__
+
+        sys.stdout.write(f"sentinelctl {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
     ctx: typer.Context,
@@ -112,6 +120,9 @@ def _root(
     is_verbose: Annotated[bool, typer.Option("--verbose", "-v", help="More lines for people.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings file; default ./sentinel.toml.")] = None,
     runtime: Annotated[str | None, typer.Option(help="Where services run: auto, docker or embedded.")] = None,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="The version, and nothing else.")
+    ] = False,
 ) -> None:
     """Sentinel: a push goes in, one review comes out, on your own machines."""
     if runtime not in (None, "auto", "docker", "embedded"):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from sentinelctl import __version__
 from sentinelctl.cli import COMMANDS, hoist
 
 from .conftest import Ran
@@ -100,3 +101,7 @@ def test_a_plan_is_printed_with_its_causes_and_is_a_document_under_json(ctl: Ctl
         "is_dry_run": True,
         "operations": [{"operation": "start", "replica": "inference-1", "cause": "none was running"}],
     }
+
+
+def test_the_version_is_told_and_nothing_else(ctl: Ctl) -> None:
+    assert (ctl("--version").out, ctl("--version").err) == (f"sentinelctl {__version__}\n", "")
