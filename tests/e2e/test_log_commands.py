@@ -129,8 +129,10 @@ def test_a_replay_says_what_became_of_an_event_that_is_not_reviewed_today(site: 
     """The branch has become a pull request's, so its pushes are covered by that."""
     repository = hub.repositories[0]
     change = read_history(repository.git.folder, 1).pushes[-1]
+    delivery = push(site, hub, repository)
     pull = hub.create_pull(repository, base=change.before, head=change.after, head_ref="main")
-    (replayed,) = site.done("replay", "--repo", repository.full_name, "--since", "1h").document["replayed"]
+    told = site.done("replay", "--repo", repository.full_name, "--since", "1h").document["replayed"]
+    (replayed,) = (one for one in told if one["delivery_id"] == delivery)
     assert (replayed["outcome"], replayed["findings"]) == ("covered", [])
     assert f"pull request {pull.number}" in replayed["reason"]
 
