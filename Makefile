@@ -32,7 +32,7 @@ demo: $(VENV)/.base
 	$(BIN)/sentinelctl demo $(if $(RUNTIME),--runtime $(RUNTIME)) $(DEMO_ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-full: export SENTINEL_TEST_FULL = 1
 test-full: export SENTINEL_TEST_REPORT ?= build/faults.json

@@ -33,16 +33,6 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-@pytest.hookimpl(tryfirst=True)  # the workers read the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For several workers: tests of the one engine follow each other, and those of a file share its services."""
-    for item in items:
-        if item.get_closest_marker("docker"):
-            item.add_marker(pytest.mark.xdist_group("docker"))
-        elif item.get_closest_marker("e2e") and item.path.stem != "test_faults":  # each of which has its own
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     rows = [
         value
