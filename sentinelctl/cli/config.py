@@ -1,9 +1,12 @@
 """sentinelctl config: what is in force and why, a documented file to start from, and a check of it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sentinelctl.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, write or check the settings.")
 
@@ -56,9 +59,7 @@ def init(
     except FileExistsError as exc:
         raise UsageError(f"{target} is there already", remedy="say --force to replace it, or name another") from exc
     except OSError as exc:
-        raise UsageError(
-            f"cannot write {target}: {exc.strerror}", remedy="name a file in a folder that exists"
-        ) from exc
+        raise _unwritable(target, exc) from exc
     console.note(f"wrote {target}; edit it, then `sentinelctl config validate`")
     if console.is_json:
         console.document({"version": 1, "path": str(target)})
@@ -74,7 +75,6 @@ def compose(
     Of a secret its variable alone; our own images are those that `build` made last.
     """
     from sentinelctl import compose_file
-    from sentinelctl.errors import UsageError
 
     console, settings = ctx.obj.console, ctx.obj.written()
     folder = path.parent if path is not None else None
@@ -82,9 +82,7 @@ def compose(
         try:
             path.write_text(compose_file.render(settings, folder), encoding="utf-8")
         except OSError as exc:
-            raise UsageError(
-                f"cannot write {path}: {exc.strerror}", remedy="name a file in a folder that exists"
-            ) from exc
+            raise _unwritable(path, exc) from exc
         console.note(f"wrote {path}")
     if console.is_json:
         file = str(path) if path is not None else None
@@ -111,3 +109,9 @@ def validate(ctx: typer.Context) -> None:
     if console.is_json:
         file = str(path) if path.exists() else None
         console.document({"version": 1, "is_valid": True, "file": file, "warnings": warnings})
+
+
+def _unwritable(path: Path, exc: OSError) -> "UsageError":
+    from sentinelctl.errors import UsageError
+
+    return UsageError(f"cannot write {path}: {exc.strerror}", remedy="name a file in a folder that exists")

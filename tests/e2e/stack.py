@@ -25,7 +25,7 @@ from services.settings import StreamSettings
 from services.stream import open_admin
 from services.stream.types import TopicPartition
 
-from .conftest import git
+from .conftest import make_history
 from .test_lifecycle import SECRET, TOKEN, Site, eventually, shown_by, site_in
 
 BROKER: Final = os.environ.get("SENTINEL_TEST_KAFKA", "")
@@ -189,7 +189,7 @@ def running_stack(
 ) -> Iterator[Stack]:
     """`copies` repositories over one history of `commits`: commits × copies changes to push."""
     served, home = folder / "served", folder / "site"
-    history(served, commits)
+    make_history(served, commits)
     home.mkdir()
     stream = StreamSettings(kind="sqlite", lease_s=1)
     if kind == "kafka":
@@ -221,15 +221,6 @@ async def delete_topics(stream: StreamSettings) -> None:
     admin = KafkaAdmin(stream)
     await admin.delete_topics(await admin.topics())
     await admin.close()
-
-
-def history(path: Path, commits: int) -> None:
-    path.mkdir()
-    git(path, "init", "-q", "-b", "main")
-    for number in range(commits):
-        (path / "app.py").write_text(f"import os\nLIMIT = {number}\ndef load(path):\n    return open(path).read()\n")
-        git(path, "add", ".")
-        git(path, "commit", "-qm", f"step {number}")
 
 
 def endings(found: Account) -> Sequence[str]:

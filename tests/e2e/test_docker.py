@@ -44,7 +44,7 @@ from tests.docker_engine import (
     sweep,
 )
 
-from .conftest import git
+from .conftest import make_history
 from .test_lifecycle import SECRET, TOKEN, Sender, eventually, shown_by
 
 pytestmark = [*needs_engine(), pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -156,12 +156,7 @@ def site_in(folder: Path, hub_url: str, *name: str, **settings: str) -> Iterator
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeHub]:
     """Six repositories over one history of many commits, where containers reach it and other hosts do not."""
     path = tmp_path_factory.mktemp("hub") / "served"
-    path.mkdir()
-    git(path, "init", "-q", "-b", "main")
-    for number in range(_COMMITS):
-        (path / "app.py").write_text(f"import os\nLIMIT = {number}\ndef load(path):\n    return open(path).read()\n")
-        git(path, "add", ".")
-        git(path, "commit", "-qm", f"step {number}")
+    make_history(path, _COMMITS)
     runtime = DockerRuntime("test", ADDRESS)
     address = runtime.host_address()
     runtime.close()

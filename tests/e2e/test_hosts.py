@@ -29,7 +29,7 @@ from tests.docker_engine import ADDRESS, PYTHON_IMAGE, needs_engine
 from tests.redis_process import RedisProcess, free_port, running_redis, self_signed
 from tests.second_engine import needs_second_engine, second_engine
 
-from .conftest import git
+from .conftest import make_history
 from .test_docker import Site, site_in
 from .test_lifecycle import TOKEN, Sender, eventually, shown_by
 
@@ -61,12 +61,7 @@ def host() -> str:
 def hub(tmp_path_factory: pytest.TempPathFactory, host: str) -> Iterator[FakeHub]:
     """So many repositories that each of twelve partitions has some."""
     path = tmp_path_factory.mktemp("hub") / "served"
-    path.mkdir()
-    git(path, "init", "-q", "-b", "main")
-    for number in range(_COMMITS):
-        (path / "app.py").write_text(f"import os\nLIMIT = {number}\ndef load(path):\n    return open(path).read()\n")
-        git(path, "add", ".")
-        git(path, "commit", "-qm", f"step {number}")
+    make_history(path, _COMMITS)
     with running_fakehub([path], copies=48, token=TOKEN, latency_ms=5, host=host, allow_remote=True) as running:
         yield running.hub
 
