@@ -97,8 +97,12 @@ def write(settings: Settings, other_end: socket.socket, connection: socket.socke
             await producer.close()
             await claims.close()
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(run())
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(run())
+    except Exception:  # whoever started it sees the code alone
+        log.exception("webhook.writer_failed")
+        sys.exit(1)
 
 
 def main() -> int:

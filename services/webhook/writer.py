@@ -173,7 +173,7 @@ class Remote:
     async def write(self, group: Sequence[Delivery], *, deadline: float) -> list[Appended | None]:
         assert self._sender is not None, "open() comes first"
         assert self._listening is not None
-        if self._listening.done():
+        if self._listening.done() or self._sender.is_closing():
             raise _ended()
         number = next(self._numbers)
         answer: asyncio.Future[list[Appended | None]] = asyncio.get_running_loop().create_future()
@@ -187,7 +187,7 @@ class Remote:
     async def close(self) -> None:
         """Returns once the other process has finished and ended."""
         if self._sender is not None and self._listening is not None:
-            if self._sender.can_write_eof() and not self._listening.done():
+            if not self._sender.is_closing() and not self._listening.done():
                 self._sender.write_eof()
             await self._listening
             await _close(self._sender)
@@ -227,7 +227,8 @@ async def serve(connection: socket.socket, writer: Writes) -> None:
         except Exception as exc:
             log.exception("deliveries.not_written", delivery_ids=[one.id for one in asked.group])
             answered = _Answered(asked.number, fault=f"{type(exc).__name__}: {exc}")
-        sender.write(_frame(answered))
+        if not sender.is_closing():  # a receiver that was killed waits for no answer
+            sender.write(_frame(answered))
 
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -1,12 +1,15 @@
 """The writer in another process is the one in this: what it says and what it raises comes over the socket."""
 
 import asyncio
+import select
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
+import uvloop
 from structlog.testing import capture_logs
 
 from services.errors import BusUnavailable
@@ -116,3 +119,32 @@ async def test_what_came_before_the_end_is_written_and_remembered() -> None:
         assert await waiting == [("push-events", 0, 0)]
         await serving
     assert claims.values.keys() == {"delivery:d-1"}
+
+
+def test_what_a_killed_receiver_had_sent_is_written_and_remembered() -> None:
+    """On uvloop, which raises where asyncio forgives a write to nobody; an answer unread breaks the connection."""
+    log, claims = Held(), Memory()
+
+    def asked(number: int) -> bytes:
+        body = msgspec.msgpack.encode((number, soon(), [delivery(number)]))
+        return len(body).to_bytes(4) + body
+
+    async def run() -> None:
+        ours, theirs = socket.socketpair()
+        serving = asyncio.create_task(serve(theirs, Writer(log, claims, keep_s=60.0)))
+        log.gate.set()
+        ours.sendall(asked(0))
+        while not select.select([ours], [], [], 0)[0]:  # noqa: ASYNC110 - nothing in this loop says so
+            await asyncio.sleep(0)
+        log.gate.clear()
+        ours.sendall(b"".join(map(asked, range(1, 9))))
+        await asyncio.sleep(0.05)
+        ours.close()
+        await asyncio.sleep(0.05)
+        log.gate.set()
+        await serving
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run())
+    assert log.records == [delivery(number).record for number in range(9)]
+    assert claims.values.keys() == {f"delivery:d-{number}" for number in range(9)}
