@@ -6,10 +6,10 @@ Records are what model.mining.git writes: one JSON-lines file a repository.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,8 @@ from model.labels import SEVERITIES, Concept
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
+Draw = Literal["sample", "grave", "injected", "fixes"]
+DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
 
 
@@ -37,6 +39,7 @@ class Record:
     hunk: Hunk
     labels: dict[int, tuple[str, ...]]
     unsure: frozenset[int]  # added lines about which no analyzer could speak
+    injected: frozenset[int] = frozenset()  # lines that no commit added: faults put there
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +88,22 @@ def split_of(repository: str) -> Split:
     return "test" if digit in "01" else "validation" if digit == "2" else "train"
 
 
-def read(data: Path, split: Split) -> Iterator[Record]:
-    """The records of one split, file by file in the order of their names."""
+def file_name(repository: str, draw: Draw) -> str:
+    """Of one draw of owner/name; the sample has the plain name."""
+    return f"{repository.replace('/', '+', 1)}{'' if draw == 'sample' else '@' + draw}.jsonl"
+
+
+def of_file(path: Path) -> tuple[str, Draw]:
+    """The owner/name and the draw a file of mined data holds; the inverse of file_name."""
+    name, _, draw = path.name.removesuffix(path.suffix).partition("@")
+    return name.replace("+", "/", 1), cast(Draw, draw or "sample")
+
+
+def read(data: Path, split: Split, draws: Collection[Draw] = DRAWS[:1]) -> Iterator[Record]:
+    """The records of one split and of these draws, file by file in the order of their names."""
     for path in sorted(data.glob("*.jsonl")):
-        if split_of(path.stem.replace("+", "/", 1)) == split:
+        name, draw = of_file(path)
+        if split_of(name) == split and draw in draws:
             with path.open(encoding="utf-8") as file:
                 yield from (record_of(json.loads(line)) for line in file)
 
@@ -103,6 +118,7 @@ def record_of(raw: dict[str, Any]) -> Record:
         number_lines(raw["path"], (old_start, old_lines), (new_start, new_lines), section, lines),
         {int(at): tuple(said) for at, said in raw["labels"].items()},
         frozenset(raw["unsure"]),
+        frozenset(raw.get("injected", ())),
     )
 
 

@@ -1,7 +1,8 @@
 """Commit histories to labelled hunks: what the analyzers say of the lines a commit added, in the version after it.
 
-A repository becomes one JSON-lines file, a hunk a line, written under a temporary name and renamed when whole, so that
-a run that is repeated goes on where it stopped. Other people's text stays in that folder: it never enters the product.
+A repository becomes one JSON-lines file for each way of drawing from it, a hunk a line, written under a temporary name
+and renamed when whole, so that a run that is repeated goes on where it stopped. Other people's text stays in that
+folder: it never enters the product.
 """
 
 import json
@@ -10,22 +11,36 @@ import re
 import subprocess
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from model.dataset import Draw, file_name, split_of
 from model.inputs.diff import DiffError, FileDiff, Hunk, parse_diff
 from model.inputs.files import is_test_path, language, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
+from model.mining import hints, inject
 from model.teachers import Diagnostic, Teacher
 
 _BATCH: Final = 300  # files an analyzer is given at once
-_MAX_FILE_BYTES: Final = 80_000
+_MAX_FILE_BYTES: Final = 48_000
 _MAX_HUNKS: Final = 10  # of one commit, so that one large change does not fill the sample
 _MAX_LINES: Final = 120  # of one hunk; the rest is left out
 _MAX_LINE_CHARS: Final = 400
 _LICENCE_CHARS: Final = 1500
+_LOG_AT_ONCE: Final = 500  # commits whose patches are held in memory together
+_MAX_FIX_FILES: Final = 3
+_MAX_FIX_LINES: Final = 12  # of a hunk, on either side
+_INJECTED: Final = 60  # files a language, and faults in one
+_INJECTED_OF_FILE: Final = 6
+_FIX: Final = re.compile(
+    r"(?i)\b(fix(es|ed)?|bug|crash(es)?|regression|closes #\d+|off.by.one|race|leak|wrong|incorrect)\b"
+)
+_NO_FIX: Final = re.compile(
+    r"(?i)\b(typos?|docs?|readme|lint|flake8|pep ?8|style|format(ting)?|whitespace|indent\w*|tests?|ci|build|warnings?"
+    r"|comments?)\b"
+)
 _COMMIT: Final = re.compile(rb"\0([0-9a-f]{40}) ([0-9]+)\n")
 _EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
 _SECRET: Final = re.compile(
@@ -38,6 +53,9 @@ class MineOptions:
     commits: int = 400  # sampled from a repository's history, merges left out
     seed: int = 7
     max_files: int = 600  # file versions a repository gives each teacher
+    searched: int = 8000  # further commits looked through for grave faults, and for fixes
+    max_grave_files: int = 150
+    max_fixes: int = 200  # hunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +71,31 @@ class Source:
     findings: int
 
 
-def mine(repository: Path, name: str, out: Path, teachers: Sequence[Teacher], options: MineOptions) -> Source:
-    """Writes `out`/<owner>+<name>.jsonl and its summary beside it; a repository already there is not mined again.
+def mine(
+    repository: Path, name: str, out: Path, teachers: Sequence[Teacher], options: MineOptions, draw: Draw = "sample"
+) -> Source:
+    """Writes one draw of a repository and its summary beside it; one that is already there is not drawn again.
 
-    name: owner/name. Each line of the file: repository, sha, time (Unix s), path, language, hunk (the @@ numbers and
-    section), lines [[kind, text], …], labels {index into lines: [concept, …]} and unsure [index, …], the added lines
-    about which no teacher could speak.
+    name: owner/name. `sample`: commits drawn evenly, the only draw that tells how frequent anything is. `grave`: other
+    commits whose added lines have words of grave faults. `injected`: the sample with faults put in, `injected` naming
+    their lines. `fixes`: small hunks of commits that say they fix something, as many lines before as after, unlabelled.
+
+    Each line of a file: repository, sha, time (Unix s), path, language, hunk (the @@ numbers and section), lines
+    [[kind, text], …], labels {index into lines: [concept, …]} and unsure [index, …], the added lines about which no
+    teacher could speak.
     """
-    target = out / f"{name.replace('/', '+')}.jsonl"
+    target = out / file_name(name, draw)
     summary = target.with_suffix(".json")
     if summary.exists():
         return Source(**json.loads(summary.read_text("utf-8")))
     out.mkdir(parents=True, exist_ok=True)
     count = Counter(hunks=0, lines=0, findings=0)
     part = target.with_suffix(".part")
+    records = (
+        _fixes(repository, name, options) if draw == "fixes" else _records(repository, name, teachers, options, draw)
+    )
     with part.open("w", encoding="utf-8") as file:
-        for record in _records(repository, name, teachers, options):
+        for record in records:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
             count["hunks"] += 1
             count["lines"] += sum(kind == "add" for kind, _ in record["lines"])
@@ -88,43 +115,133 @@ class _Change:
 
 
 def _records(
-    repository: Path, name: str, teachers: Sequence[Teacher], options: MineOptions
+    repository: Path, name: str, teachers: Sequence[Teacher], options: MineOptions, draw: Draw
 ) -> Iterator[dict[str, Any]]:
     taught = {one for teacher in teachers for one in teacher.languages}
-    changes = [change for change in _changes(repository, options) if language(change.file.path) in taught]
+    sample, others = _shas(repository, options)
     by_language: dict[str, list[_Change]] = defaultdict(list)
-    for change in changes:
-        by_language[language(change.file.path)].append(change)
+    for change in _changes(repository, others, hints.in_patch) if draw == "grave" else _changes(repository, sample):
+        if language(change.file.path) in taught:
+            by_language[language(change.file.path)].append(change)
+    most = {"grave": options.max_grave_files, "injected": _INJECTED}.get(draw, options.max_files)
     concepts = load_concepts()
     for spoken, all_of in sorted(by_language.items()):
-        chosen = random.Random(options.seed).sample(all_of, min(options.max_files, len(all_of)))
+        chosen = random.Random(options.seed).sample(all_of, min(most, len(all_of)))
         own = [teacher for teacher in teachers if spoken in teacher.languages]
         for start in range(0, len(chosen), _BATCH):
             batch = chosen[start : start + _BATCH]
             with tempfile.TemporaryDirectory() as folder:
                 files = _write(repository, batch, Path(folder))
-                said, unsure = _ask(own, Path(folder), list(files.values()), concepts, spoken)
+                put: dict[str, dict[int, str]] = {}
+                if draw == "injected":
+                    batch, put = _inject(name, batch, files, Path(folder), spoken, options.seed)
+                said, unsure = _ask(own, Path(folder), sorted(set(files.values())), concepts, spoken)
             for change in batch:
-                if change.blob in files and files[change.blob] not in unsure:
-                    yield from _label(name, change, said[files[change.blob]], concepts, spoken)
+                if change.blob not in files or files[change.blob] in unsure:
+                    continue
+                records = _label(name, change, said[files[change.blob]], concepts, spoken)
+                if draw == "grave":
+                    yield from (
+                        each for each in records if any(k == "add" and hints.in_line(t) for k, t in each["lines"])
+                    )
+                elif draw == "injected":
+                    yield from _seen(records, put[change.blob])
+                else:
+                    yield from records
 
 
-def _changes(repository: Path, options: MineOptions) -> Iterator[_Change]:
+def _inject(
+    name: str, changes: Sequence[_Change], files: dict[str, str], folder: Path, spoken: str, seed: int
+) -> tuple[list[_Change], dict[str, dict[int, str]]]:
+    """Puts faults into the written files; returns the changes as they then are, and by blob each fault's concept."""
+    changed, put = [], {}
+    for change in changes:
+        if change.blob not in files or change.blob in put:
+            continue
+        path = folder / files[change.blob]
+        chance = random.Random(f"{seed} {change.blob}")
+        text = path.read_bytes().decode("utf-8", "replace")
+        if found := inject.inject(change.file, text, spoken, split_of(name), chance, _INJECTED_OF_FILE):
+            path.write_text(found.text, "utf-8")
+            changed.append(_Change(change.sha, change.time, found.diff, change.blob))
+            put[change.blob] = found.concepts
+    return changed, put
+
+
+def _seen(records: Iterator[dict[str, Any]], put: dict[int, str]) -> Iterator[dict[str, Any]]:
+    """The hunks in which the analyzers name a fault that was put there, its line in `injected`."""
+    for record in records:
+        row, seen = record["hunk"][2], []
+        for at, (kind, _) in enumerate(record["lines"]):
+            if kind == "add" and put.get(row) in record["labels"].get(str(at), ()):
+                seen.append(at)
+            row += kind != "del"
+        if seen:
+            yield record | {"injected": seen}
+
+
+def _fixes(repository: Path, name: str, options: MineOptions) -> Iterator[dict[str, Any]]:
+    subjects = _git(repository, "log", "--no-merges", "--format=%H %s", "-n", "60000", "HEAD").splitlines()
+    shas = [line[:40] for line in subjects if _FIX.search(line[41:]) and not _NO_FIX.search(line[41:])]
+    random.Random(options.seed).shuffle(shas)
+    number = 0
+    for start in range(0, len(shas[: options.searched]), _LOG_AT_ONCE):
+        by_commit: dict[str, list[_Change]] = defaultdict(list)
+        for change in _changes(repository, shas[start : start + _LOG_AT_ONCE]):
+            by_commit[change.sha].append(change)
+        for changes in by_commit.values():
+            if len(changes) > _MAX_FIX_FILES:
+                continue
+            for change in changes:
+                spoken = language(change.file.path)
+                if is_test_path(change.file.path) or not any(each.speaks(spoken) for each in _languages()):
+                    continue
+                for hunk in change.file.hunks:
+                    sizes = [
+                        sum(line.kind == kind and bool(line.text.strip()) for line in hunk.lines)
+                        for kind in ("add", "del")
+                    ]
+                    if sizes[0] != sizes[1] or not 0 < sizes[0] <= _MAX_FIX_LINES or number >= options.max_fixes:
+                        continue
+                    number += 1
+                    lines: list[tuple[str, str]] = [(line.kind, _drop_secrets(line.text)) for line in hunk.lines]
+                    yield _record(name, change, hunk, spoken, lines, {}, [])
+        if number >= options.max_fixes:
+            return
+
+
+def _languages() -> tuple[Concept, ...]:
+    """Concepts of languages by name: a hunk in another one is no pair to learn from."""
+    return tuple(concept for concept in load_concepts() if "*" not in concept.languages)
+
+
+def _shas(repository: Path, options: MineOptions) -> tuple[list[str], list[str]]:
+    """Commits without merges: the sample, and others in random order."""
     shas = _git(repository, "rev-list", "--no-merges", "HEAD").split()
     chosen = random.Random(options.seed).sample(shas, min(options.commits, len(shas)))
-    log = _log(repository, chosen)
-    parts = _COMMIT.split(log)[1:]  # a patch can hold a NUL of its own
-    for sha, time, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-        if len(text) > 2_000_000:
-            continue
-        for block in re.split(rb"(?m)^(?=diff --git )", text)[1:]:
-            index = re.search(rb"(?m)^index [0-9a-f]+\.\.([0-9a-f]+)", block)
-            try:
-                files = parse_diff(block)
-            except DiffError:
+    others = sorted(set(shas) - set(chosen))
+    random.Random(options.seed).shuffle(others)
+    return chosen, others[: options.searched]
+
+
+def _changes(
+    repository: Path, shas: Sequence[str], wanted: Callable[[bytes], bool] = lambda _: True
+) -> Iterator[_Change]:
+    for start in range(0, len(shas), _LOG_AT_ONCE):
+        parts = _COMMIT.split(_log(repository, shas[start : start + _LOG_AT_ONCE]))[1:]  # a patch can hold a NUL
+        for sha, time, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            if len(text) > 2_000_000:
                 continue
-            if index and files and files[0].hunks and skip_reason(files[0].path) is None:
-                yield _Change(sha.decode(), int(time), files[0], index[1].decode())
+            for block in re.split(rb"(?m)^(?=diff --git )", text)[1:]:
+                index = re.search(rb"(?m)^index [0-9a-f]+\.\.([0-9a-f]+)", block)
+                if index is None or not wanted(block):
+                    continue
+                try:
+                    files = parse_diff(block)
+                except DiffError:
+                    continue
+                if files and files[0].hunks and skip_reason(files[0].path) is None:
+                    yield _Change(sha.decode(), int(time), files[0], index[1].decode())
 
 
 def _log(repository: Path, shas: Sequence[str]) -> bytes:

@@ -14,8 +14,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Mine git hi
 Out = Annotated[Path, typer.Option(help="Folder of the mined data, one file a repository.")]
 
 
-@app.command("mine")
-def mine(
+@app.command("mine-git")
+def mine_git(
     ctx: typer.Context,
     repositories: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Git repositories, cloned or bare.")],
     out: Out = Path("data"),
@@ -25,14 +25,19 @@ def mine(
     commits: Annotated[int, typer.Option(min=1, help="Commits drawn from each history.")] = 3000,
     files: Annotated[int, typer.Option(min=1, help="File versions each analyzer is given, per language.")] = 1500,
     modules: Annotated[Path, typer.Option(help="The node_modules that holds eslint.")] = Path("node_modules"),
+    draws: Annotated[
+        list[str] | None,
+        typer.Option("--draw", metavar="NAME", help="sample, grave, injected or fixes; again for more. Default all."),
+    ] = None,
+    searched: Annotated[int, typer.Option(min=0, help="Further commits looked through for grave faults.")] = 8000,
 ) -> None:
-    """Let the analyzers on this machine label the lines that past commits added. A mined repository is skipped.
+    """Let the analyzers on this machine label the lines that past commits added. What is mined is skipped.
 
     The name decides whether a repository is trained on, chosen by, or tested on (sha256 of OWNER/NAME).
     """
     from dataclasses import asdict
 
-    from model.dataset import split_of
+    from model.dataset import DRAWS, split_of
     from model.mining.git import MineOptions, mine
     from sentinelctl.errors import PreflightError, UsageError
 
@@ -41,6 +46,10 @@ def mine(
         raise UsageError("--name names one repository", remedy="give one PATH, or leave --name out")
     if name is not None and name.count("/") != 1:
         raise UsageError(f"--name {name} is not OWNER/NAME", remedy="the name decides the split, so give both parts")
+    if unknown := set(draws or ()) - set(DRAWS):
+        raise UsageError(f"no draw is called {', '.join(sorted(unknown))}", remedy=f"there are {', '.join(DRAWS)}")
+    chosen = [draw for draw in DRAWS if not draws or draw in draws]
+    options = MineOptions(commits=commits, max_files=files, searched=searched)
     teachers, absent = _teachers(modules)
     for sentence in absent:
         console.note(f"mining goes without one analyzer: {sentence}")
@@ -52,12 +61,13 @@ def mine(
     mined = []
     for path in repositories:
         called = name or _called(path)
-        source = mine(path, called, out, teachers, MineOptions(commits=commits, max_files=files))
-        mined.append(asdict(source) | {"split": split_of(called)})
-        console.note(
-            f"{called}: {source.lines:,} added lines in {source.hunks:,} hunks, {source.findings:,} with a finding "
-            f"({split_of(called)})"
-        )
+        for draw in chosen:
+            source = mine(path, called, out, teachers, options, draw)
+            mined.append(asdict(source) | {"split": split_of(called), "draw": draw})
+            console.note(
+                f"{called}, {draw}: {source.lines:,} added lines in {source.hunks:,} hunks, {source.findings:,} with a "
+                f"finding ({split_of(called)})"
+            )
     if console.is_json:
         console.document({"version": 1, "repositories": mined})
 
