@@ -16,6 +16,8 @@ class EncoderConfig:
     heads: int = 4
     hidden: int = 352  # of the gated feed-forward
     bigrams: int = 8192  # rows of the hashed table of neighbouring token pairs; 0: none
+    trigrams: int = 0  # the same, of three tokens
+    dropout: float = 0.0  # share of what a block adds that is left out in training
     max_tokens: int = 96  # longest row
     positions: Literal["rotary", "learned"] = "rotary"
     answers: Literal["concept", "severity_category"] = (
@@ -39,6 +41,8 @@ class TrainConfig:
         0.5  # a concept of n lines is drawn as if it had n**(1-temper) * most**temper, at most `max_repeat` times
     )
     max_repeat: float = 8.0
+    injected: float = 0.25  # largest share of what is drawn that is faults put there
+    optimizer: Literal["adamw", "muon"] = "adamw"  # of the blocks' matrices; the rest has AdamW
     threads: int = 1
     device: Literal["auto", "cpu", "cuda", "mps"] = "cpu"  # auto: an accelerator where torch finds one
 

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 
+from model.config import TrainConfig
 from model.inputs.chunk import chunks
 from model.inputs.diff import Hunk, number_lines
 from model.inputs.tokenizer import Tokenizer, train_tokenizer
@@ -23,6 +24,9 @@ Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 Draw = Literal["sample", "grave", "injected", "fixes"]
 DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
+LEARNED: Final[tuple[Draw, ...]] = ("sample", "grave", "injected")
+_COPIED: Final = 3  # lines that make a hunk a copy
+_TELLING: Final = 16  # characters, blanks apart, from which a line is likely nobody else's
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
 
 
@@ -52,6 +56,7 @@ class Rows:
     repositories: npt.NDArray[np.int16]  # index into `names`
     languages: npt.NDArray[np.int16]  # index into `spoken`
     sizes: npt.NDArray[np.int16]  # added lines of the row's hunk
+    is_injected: npt.NDArray[np.bool_]  # a fault that was put there
     texts: tuple[tuple[str, str, str], ...]  # the line, the one before, the one after
     names: tuple[str, ...]
     spoken: tuple[str, ...]
@@ -77,8 +82,8 @@ def only(rows: Rows, kept: npt.NDArray[Any]) -> Rows:
     numbers = np.flatnonzero(kept) if kept.dtype == bool else kept
     return Rows(
         np.zeros(0, np.uint16), np.zeros(1, np.int64), rows.labels[numbers], rows.repositories[numbers],
-        rows.languages[numbers], rows.sizes[numbers], tuple(rows.texts[row] for row in numbers), rows.names,
-        rows.spoken,
+        rows.languages[numbers], rows.sizes[numbers], rows.is_injected[numbers],
+        tuple(rows.texts[row] for row in numbers), rows.names, rows.spoken,
     )  # fmt: skip
 
 
@@ -106,6 +111,12 @@ def read(data: Path, split: Split, draws: Collection[Draw] = DRAWS[:1]) -> Itera
         if split_of(name) == split and draw in draws:
             with path.open(encoding="utf-8") as file:
                 yield from (record_of(json.loads(line)) for line in file)
+
+
+def read_learned(data: Path) -> Iterator[Record]:
+    """What is trained on: the training split without hunks that held-out repositories have too."""
+    held_out = held_out_lines(data)
+    return (record for record in read(data, "train", LEARNED) if not is_copy(record, held_out))
 
 
 def record_of(raw: dict[str, Any]) -> Record:
@@ -152,8 +163,13 @@ def build(
     concepts: Sequence[Concept],
     frequency: Counter[str],
     max_tokens: int,
+    *,
+    beside_injected: bool = True,
 ) -> Rows:
-    """Every added line that is not blank and not unsure; of several concepts the gravest, then the rarest."""
+    """Every added line that is not blank and not unsure; of several concepts the gravest, then the rarest.
+
+    `beside_injected`: whether the lines beside a fault that was put there are rows too; the sample has them already.
+    """
     rank = {
         concept.id: (-SEVERITIES.index(concept.severity), frequency[concept.id], concept.id) for concept in concepts
     }
@@ -161,12 +177,12 @@ def build(
     names: dict[str, int] = {}
     spoken: dict[str, int] = {}
     tokens: list[npt.NDArray[np.int32]] = []
-    labels, repositories, languages, sizes = [], [], [], []
+    labels, repositories, languages, sizes, injected = [], [], [], [], []
     texts: list[tuple[str, str, str]] = []
     for record in records:
         for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, max_tokens=max_tokens):
             for row, at in zip(chunk.rows, chunk.lines, strict=True):
-                if at in record.unsure:
+                if at in record.unsure or (record.injected and at not in record.injected and not beside_injected):
                     continue
                 said = [concept for concept in record.labels.get(at, ()) if concept in column]
                 tokens.append(row)
@@ -174,6 +190,7 @@ def build(
                 repositories.append(names.setdefault(record.repository, len(names)))
                 languages.append(spoken.setdefault(record.language, len(spoken)))
                 sizes.append(len(chunk.rows))
+                injected.append(at in record.injected)
                 texts.append(_around(record.hunk, at))
     starts = np.concatenate(([0], np.cumsum([len(row) for row in tokens]))).astype(np.int64)
     return Rows(
@@ -183,6 +200,7 @@ def build(
         np.asarray(repositories, np.int16),
         np.asarray(languages, np.int16),
         np.asarray(sizes, np.int16),
+        np.asarray(injected, np.bool_),
         tuple(texts),
         tuple(names),
         tuple(spoken),
@@ -202,20 +220,59 @@ def _around(hunk: Hunk, at: int) -> tuple[str, str, str]:
 
 
 def sampling_rates(
-    labels: npt.NDArray[np.int16], outputs: int, negatives: float, temper: float, most: float
-) -> npt.NDArray[np.float64]:
-    """How often a row of each label is drawn an epoch: clean lines `negatives` times, rare concepts up to `most`."""
-    number = np.bincount(labels, minlength=outputs).astype(float)
+    rows: Rows, outputs: int, config: TrainConfig
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """(rows,) how often each row is drawn an epoch, and (outputs,) how much more often each label than it occurs.
+
+    Clean lines are drawn `negatives` times, rare concepts up to `max_repeat`, and faults that were put there at most
+    `injected` of all. Grave draws have their clean lines with them, so they bend no rate; faults put there do.
+    """
+    number = np.bincount(rows.labels, minlength=outputs).astype(float)
     peak = number[1:].max(initial=1.0)
-    rates = np.minimum(most, (peak / np.maximum(number, 1.0)) ** temper)
-    rates[NONE] = max(negatives, 1e-9)  # a rate has a logarithm
-    return rates
+    of_label = np.minimum(config.max_repeat, (peak / np.maximum(number, 1.0)) ** config.temper)
+    of_label[NONE] = max(config.negatives, 1e-9)  # a rate has a logarithm
+    rates = of_label[rows.labels]
+    injected = float(rates[rows.is_injected].sum())
+    if injected:
+        natural = float(rates.sum()) - injected
+        rates[rows.is_injected] *= min(1.0, natural * config.injected / (1 - config.injected) / injected)
+    drawn = np.bincount(rows.labels, weights=rates, minlength=outputs)
+    natural_number = np.bincount(rows.labels[~rows.is_injected], minlength=outputs)
+    return rates, np.where(number > 0, np.maximum(drawn, 1e-9) / np.maximum(natural_number, 0.5), of_label)
 
 
-def epoch(
-    labels: npt.NDArray[np.int16], rates: npt.NDArray[np.float64], chance: np.random.Generator
-) -> npt.NDArray[np.intp]:
-    """Row numbers in random order, each `rates[label]` times on average."""
-    wanted = rates[labels]
-    times = np.floor(wanted).astype(int) + (chance.random(len(labels)) < wanted % 1)
-    return chance.permutation(np.repeat(np.arange(len(labels)), times))
+def epoch(rates: npt.NDArray[np.float64], chance: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Row numbers in random order, each `rates[row]` times on average."""
+    times = np.floor(rates).astype(int) + (chance.random(len(rates)) < rates % 1)
+    return chance.permutation(np.repeat(np.arange(len(rates)), times))
+
+
+def held_out_lines(data: Path) -> npt.NDArray[np.uint64]:
+    """Hashes, sorted, of the telling added lines of test and validation repositories."""
+    found = {
+        _hash(line.text)
+        for split in SPLITS[1:]
+        for record in read(data, split)
+        for line in record.hunk.lines
+        if line.kind == "add" and _is_telling(line.text)
+    }
+    return np.sort(np.fromiter(found, np.uint64, len(found)))
+
+
+def is_copy(record: Record, held_out: npt.NDArray[np.uint64]) -> bool:
+    """Whether at least half of a hunk's telling added lines, and three of them, stand in a held-out repository."""
+    own = np.array(
+        [_hash(line.text) for line in record.hunk.lines if line.kind == "add" and _is_telling(line.text)], np.uint64
+    )
+    if len(own) < _COPIED or not len(held_out):
+        return False
+    there = held_out[np.minimum(np.searchsorted(held_out, own), len(held_out) - 1)] == own
+    return int(there.sum()) >= max(_COPIED, len(own) / 2)
+
+
+def _is_telling(text: str) -> bool:
+    return len("".join(text.split())) >= _TELLING
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b("".join(text.split()).encode(), digest_size=8).digest(), "little")

@@ -1,8 +1,8 @@
 """The whole network: rows of token ids in, one score per concept out.
 
 Pre-norm transformer without biases: RMSNorm (Zhang and Sennrich, 2019), RoPE (Su et al., 2021), GeGLU (Shazeer, 2020).
-Beside its embedding each token carries one of the pair it forms with the token before, from a hashed table, which gives
-a small network the eye of an n-gram model at no cost in arithmetic.
+Beside its embedding each token carries one of the pair, and one of the triple, that it forms with the tokens before it,
+from hashed tables, which gives a small network the eye of an n-gram model at no cost in arithmetic.
 """
 
 import math
@@ -59,10 +59,11 @@ class Block(nn.Module):
         super().__init__()
         self.norm_attention, self.norm_forward = Norm(config.width), Norm(config.width)
         self.attention, self.forward_part = Attention(config), FeedForward(config)
+        self.drop = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, mask: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        x = x + self.attention(self.norm_attention(x), mask, cos, sin)
-        return x + self.forward_part(self.norm_forward(x))
+        x = x + self.drop(self.attention(self.norm_attention(x), mask, cos, sin))
+        return x + self.drop(self.forward_part(self.norm_forward(x)))
 
 
 class Encoder(nn.Module):
@@ -76,6 +77,8 @@ class Encoder(nn.Module):
         self.outputs = outputs
         self.token = nn.Embedding(config.vocab_size, config.width)
         self.pair = nn.Embedding(config.bigrams, config.width) if config.bigrams else None
+        self.triple = nn.Embedding(config.trigrams, config.width) if config.trigrams else None
+        self.drop = nn.Dropout(config.dropout)
         self.place = nn.Embedding(config.max_tokens, config.width) if config.positions == "learned" else None
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = Norm(2 * config.width)
@@ -101,9 +104,13 @@ class Encoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         is_padding = tokens == PAD
         x = self.token(tokens)
+        before = F.pad(tokens[:, :-1], (1, 0))
         if self.pair is not None:
-            before = F.pad(tokens[:, :-1], (1, 0))
             x = x + self.pair((before * 31_337 + tokens) % self.config.bigrams)
+        if self.triple is not None:
+            first = F.pad(tokens[:, :-2], (2, 0))
+            x = x + self.triple((first * 92_821 + before * 31_337 + tokens) % self.config.trigrams)
+        x = self.drop(x)
         if self.place is not None:
             x = x + self.place.weight[: tokens.shape[1]]
         mask = is_padding[:, None, None, :].to(x.dtype) * -1e4

@@ -88,9 +88,9 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     encoder, tokenizer, manifest = checkpoint.load(weights)
     by_id = {concept.id: concept for concept in load_concepts()}
     concepts = [by_id[name] for name in manifest["concepts"]]
-    records = list(dataset.read(data, "train"))
+    records = list(dataset.read_learned(data))
     frequency, length = dataset.counts(records), encoder.config.max_tokens
-    train = dataset.build(records, tokenizer, concepts, frequency, length)
+    train = dataset.build(records, tokenizer, concepts, frequency, length, beside_injected=False)
     del records
     test = dataset.build(dataset.read(data, "test"), tokenizer, concepts, frequency, length)
     if not len(test):

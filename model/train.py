@@ -30,6 +30,7 @@ MIN_LINES: Final = 12  # of a concept in training, for it to have an output
 _SAVE_EVERY_S: Final = 120.0
 _LOSS_EVERY: Final = 10  # steps between two points of the picture
 _LOSSES: Final = "losses.tsv"  # of the run's folder: step, loss
+_MUON_RATE: Final = 6.0  # of Muon's rate to AdamW's
 _POOL: Final = 24  # batches sorted by length together, so that little is padded
 
 Progress = Callable[[str], None]
@@ -58,10 +59,10 @@ def train(
         (run / checkpoint.TOKENIZER).write_bytes(earlier[1].model)
     tokenizer = _tokenizer(data, run, recipe.encoder.vocab_size)
     encoder_config = build_config(recipe.encoder, tokenizer)
-    records = list(dataset.read(data, "train"))
+    records = list(dataset.read_learned(data))
     frequency = dataset.counts(records)
     concepts = [concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES]
-    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens)
+    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens, beside_injected=False)
     del records
     if not concepts:
         raise DataError(f"no concept has {MIN_LINES} lines in the training repositories of {data}; mine more of them")
@@ -96,21 +97,14 @@ def fit(
     """Trains in place over the configured minutes or steps, whichever end first; returns the minutes spent in all."""
     device = device_of(config)
     encoder.to(device)
-    rates = dataset.sampling_rates(rows.labels, encoder.outputs, config.negatives, config.temper, config.max_repeat)
+    rates, bend = dataset.sampling_rates(rows, encoder.outputs, config)
     # Drawing rows unevenly shifts what the network believes; this offset in training leaves its answers unshifted.
-    offset = torch.from_numpy(np.log(rates)).float().to(device)
-    matrices = [value for name, value in encoder.named_parameters() if value.ndim == 2 and "blocks" in name]
-    others = [value for name, value in encoder.named_parameters() if not (value.ndim == 2 and "blocks" in name)]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-        fused=True,
-    )
+    offset = torch.from_numpy(np.log(bend)).float().to(device)
+    optimizers = _optimizers(encoder, config)
     state, part = run / "state.pt", run / "state.part"
     step, spent = 0, 0.0
     if state.exists():
-        kept = _resume(state, encoder, optimizer, device)
+        kept = _resume(state, encoder, optimizers, device)
         step, spent = kept["step"], kept["spent_s"]
         progress(f"going on from step {step}, {spent / 60:.1f} minutes in")
     run.mkdir(parents=True, exist_ok=True)
@@ -124,16 +118,18 @@ def fit(
         done = max(elapsed / (config.minutes * 60), step / config.max_steps)
         if done >= 1:
             break
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(done, config)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["top_lr"] * schedule(done, config)
         inputs = torch.from_numpy(rows.padded(picked)).to(device)
         labels = torch.from_numpy(rows.labels[picked].astype(np.int64)).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = encoder.loss(inputs, labels, offset)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         step += 1
         tokens += inputs.numel()
         loss_mean += (float(loss.detach()) - loss_mean) * (0.05 if loss_mean else 1)
@@ -148,7 +144,7 @@ def fit(
             torch.save(
                 {
                     "encoder": encoder.state_dict(),
-                    "optimizer": optimizer.state_dict(),
+                    "optimizers": [optimizer.state_dict() for optimizer in optimizers],
                     "step": step,
                     "spent_s": spent + saved - began,
                 },
@@ -196,12 +192,31 @@ def _keep_losses(run: Path, step: int) -> None:
     (run / _LOSSES).write_text("".join(kept), "utf-8")
 
 
-def _resume(state: Path, encoder: Network, optimizer: torch.optim.Optimizer, device: torch.device) -> dict[str, Any]:
+def _optimizers(encoder: Network, config: TrainConfig) -> list[torch.optim.Optimizer]:
+    """AdamW (Loshchilov and Hutter, 2019), or Muon (Jordan, 2024) for the blocks' matrices and AdamW for the rest."""
+    matrices = [value for name, value in encoder.named_parameters() if value.ndim == 2 and "blocks" in name]
+    others = [value for name, value in encoder.named_parameters() if not (value.ndim == 2 and "blocks" in name)]
+    decayed = {"params": matrices, "weight_decay": config.weight_decay, "top_lr": config.learning_rate}
+    plain = {"params": others, "weight_decay": 0.0, "top_lr": config.learning_rate}
+    groups = [plain] if config.optimizer == "muon" else [decayed, plain]
+    found: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98), fused=True)
+    ]
+    if config.optimizer == "muon":
+        rate = _MUON_RATE * config.learning_rate
+        found.append(torch.optim.Muon([decayed | {"top_lr": rate}], lr=rate, adjust_lr_fn="original"))
+    return found
+
+
+def _resume(
+    state: Path, encoder: Network, optimizers: Sequence[torch.optim.Optimizer], device: torch.device
+) -> dict[str, Any]:
     """Loads tensors and numbers alone, never code. Raises DataError where they are of another run, or damaged."""
     try:
         kept: dict[str, Any] = torch.load(state, map_location=device, weights_only=True)
         encoder.load_state_dict(kept["encoder"])
-        optimizer.load_state_dict(kept["optimizer"])
+        for optimizer, before in zip(optimizers, kept["optimizers"], strict=True):
+            optimizer.load_state_dict(before)
         return {"step": int(kept["step"]), "spent_s": float(kept["spent_s"])}
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as exc:
         first = str(exc).strip().partition("\n")[0] or repr(exc)
@@ -226,7 +241,7 @@ def batches(
 ) -> Iterator[npt.NDArray[np.intp]]:
     """Row numbers, epoch after epoch, rows of like length together."""
     while True:
-        order = dataset.epoch(rows.labels, rates, chance)
+        order = dataset.epoch(rates, chance)
         for at in range(0, len(order), size * _POOL):
             pool = order[at : at + size * _POOL]
             pool = pool[np.argsort(rows.lengths[pool], kind="stable")]

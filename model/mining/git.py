@@ -32,7 +32,7 @@ _LICENCE_CHARS: Final = 1500
 _LOG_AT_ONCE: Final = 500  # commits whose patches are held in memory together
 _MAX_FIX_FILES: Final = 3
 _MAX_FIX_LINES: Final = 12  # of a hunk, on either side
-_INJECTED: Final = 60  # files a language, and faults in one
+_SHARE: Final = {"grave": 2, "injected": 4}  # of the sample's files that such a draw has
 _INJECTED_OF_FILE: Final = 6
 _FIX: Final = re.compile(
     r"(?i)\b(fix(es|ed)?|bug|crash(es)?|regression|closes #\d+|off.by.one|race|leak|wrong|incorrect)\b"
@@ -54,7 +54,6 @@ class MineOptions:
     seed: int = 7
     max_files: int = 600  # file versions a repository gives each teacher
     searched: int = 8000  # further commits looked through for grave faults, and for fixes
-    max_grave_files: int = 150
     max_fixes: int = 200  # hunks
 
 
@@ -123,7 +122,7 @@ def _records(
     for change in _changes(repository, others, hints.in_patch) if draw == "grave" else _changes(repository, sample):
         if language(change.file.path) in taught:
             by_language[language(change.file.path)].append(change)
-    most = {"grave": options.max_grave_files, "injected": _INJECTED}.get(draw, options.max_files)
+    most = options.max_files // _SHARE.get(draw, 1)
     concepts = load_concepts()
     for spoken, all_of in sorted(by_language.items()):
         chosen = random.Random(options.seed).sample(all_of, min(most, len(all_of)))

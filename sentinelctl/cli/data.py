@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,39 +80,46 @@ def stats(
         Path | None, typer.Option(metavar="FILE", help="Also write each source: head, licence, counts, as TSV.")
     ] = None,
 ) -> None:
-    """What has been mined: repositories, lines and findings of each split."""
+    """What has been mined: repositories, lines and findings of each split and draw."""
     import json
     from collections import Counter
 
     from rich.table import Table
 
-    from model.dataset import SPLITS, split_of
+    from model.dataset import DRAWS, SPLITS, of_file, split_of
     from sentinelctl.errors import UsageError
 
-    console, count = ctx.obj.console, Counter[tuple[str, str]]()
-    keys = ("name", "split", "head", "licence", "hunks", "lines", "findings")
-    rows = ["\t".join(keys)]
+    console, count, by_name = ctx.obj.console, Counter[tuple[str, str, str]](), dict[str, dict[str, Any]]()
     for path in sorted(out.glob("*.json")):
-        source = json.loads(path.read_text("utf-8")) | {"split": split_of(path.stem.replace("+", "/", 1))}
-        rows.append("\t".join(str(source[key]) for key in keys))
-        count[source["split"], "repositories"] += 1
+        (name, draw), source = of_file(path), json.loads(path.read_text("utf-8"))
+        split = split_of(name)
+        row = by_name.setdefault(name, {"name": name, "split": split, "head": source["head"]})
+        if draw == "sample":
+            row |= {key: source[key] for key in ("licence", "hunks", "lines", "findings")}
+        else:
+            row[draw] = source["hunks"]
+        count[split, draw, "repositories"] += 1
         for key in ("hunks", "lines", "findings"):
-            count[source["split"], key] += source[key]
+            count[split, draw, key] += source[key]
     if not count:
-        raise UsageError(f"{out} holds no mined data", remedy=f"`sentinelctl data mine PATH… --out {out}` fills it")
+        raise UsageError(f"{out} holds no mined data", remedy=f"`sentinelctl data mine-git PATH… --out {out}` fills it")
     if sources is not None:
-        sources.write_text("\n".join(rows) + "\n", "utf-8")
+        keys = ("name", "split", "head", "licence", "hunks", "lines", "findings", *DRAWS[1:])
+        rows = [keys, *([str(row.get(key, 0)) for key in keys] for row in by_name.values())]
+        sources.write_text("".join("\t".join(row) + "\n" for row in rows), "utf-8")
     columns = ("repositories", "hunks", "lines", "findings")
-    splits = [split for split in SPLITS if count[split, "repositories"]]
+    drawn = [(split, draw) for split in SPLITS for draw in DRAWS if count[split, draw, "repositories"]]
     if console.is_json:
-        document = {split: {key: count[split, key] for key in columns} for split in splits}
+        document: dict[str, dict[str, Any]] = {split: {} for split, _ in drawn}
+        for split, draw in drawn:
+            document[split][draw] = {key: count[split, draw, key] for key in columns}
         console.document({"version": 1, "splits": document})
         return
-    table = Table("split", box=None, header_style="dim", pad_edge=False)
+    table = Table("split", "draw", box=None, header_style="dim", pad_edge=False)
     for key in columns:
         table.add_column(key, justify="right")
-    for split in splits:
-        table.add_row(split, *(f"{count[split, key]:,}" for key in columns))
+    for split, draw in drawn:
+        table.add_row(split, draw, *(f"{count[split, draw, key]:,}" for key in columns))
     console.out.print(table)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, train, judge or export the model.")
 
 Weights = Annotated[Path | None, typer.Option(help="Folder of weights; default the shipped ones.")]
-Data = Annotated[Path, typer.Option(help="Folder that `sentinelctl data mine` filled.")]
+Data = Annotated[Path, typer.Option(help="Folder that `sentinelctl data mine-git` filled.")]
 
 
 @app.command("info")
@@ -397,5 +397,7 @@ def _mined(data: Path) -> Path:
     from sentinelctl.errors import UsageError
 
     if not any(data.glob("*.jsonl")):
-        raise UsageError(f"{data} holds no mined data", remedy=f"`sentinelctl data mine PATH… --out {data}` fills it")
+        raise UsageError(
+            f"{data} holds no mined data", remedy=f"`sentinelctl data mine-git PATH… --out {data}` fills it"
+        )
     return data

@@ -1,3 +1,5 @@
+import dataclasses
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -5,6 +7,7 @@ import numpy as np
 import pytest
 
 from model import dataset
+from model.config import TrainConfig
 from model.dataset import NONE, DataError, Record, Rows, record_of, split_of
 from model.inputs.chunk import chunks
 from model.labels import Concept, load_concepts
@@ -158,24 +161,101 @@ def test_concepts_are_counted_once_a_line_each() -> None:
     assert dataset.counts(records) == {"a": 2, "b": 1}
 
 
+def rows_of(labels: list[int], injected: list[bool] | None = None) -> Rows:
+    """Rows of which nothing but the label is told."""
+    record = made.record("made/up1", ("add", "x"))
+    row = build(record)
+    at = np.zeros(len(labels), int)
+    return dataclasses.replace(
+        dataset.only(row, at),
+        labels=np.array(labels, np.int16),
+        is_injected=np.array(injected or [False] * len(labels)),
+    )
+
+
 def test_rare_concepts_are_drawn_more_often_and_clean_lines_less() -> None:
-    labels = np.repeat([0, 1, 2, 3], [1000, 400, 100, 1]).astype(np.int16)
-    rates = dataset.sampling_rates(labels, 5, negatives=0.25, temper=0.5, most=8)
-    assert rates.tolist() == [0.25, 1, 2, 8, 8]  # (400 / n) ** .5, at most 8
-    drawn = dataset.epoch(labels, rates, np.random.default_rng(1))
+    labels = np.repeat([0, 1, 2, 3], [1000, 400, 100, 1])
+    config = TrainConfig(negatives=0.25, temper=0.5, max_repeat=8)
+    rates, bend = dataset.sampling_rates(rows_of(labels.tolist()), 5, config)
+    assert [rates[labels == label][0] for label in range(4)] == [0.25, 1, 2, 8]  # (400 / n) ** .5, at most 8
+    assert bend.tolist() == [0.25, 1, 2, 8, 8]
+    drawn = dataset.epoch(rates, np.random.default_rng(1))
     times = np.bincount(labels[drawn], minlength=4)
     assert times[1:].tolist() == [400, 200, 8]
     assert 180 < times[0] < 320
     assert len(set(drawn[labels[drawn] == 0])) == times[0]  # no clean line twice
 
 
+def test_faults_put_there_fill_no_more_than_their_share_and_bend_what_is_believed_of_their_concept() -> None:
+    labels = [NONE] * 80 + [1] * 10 + [2] * 10 + [2] * 90
+    injected = [False] * 100 + [True] * 90
+    config = TrainConfig(negatives=1, temper=0, injected=0.25)
+    rates, bend = dataset.sampling_rates(rows_of(labels, injected), 4, config)
+    assert rates[:100].tolist() == [1] * 100
+    assert rates[100:].sum() / rates.sum() == pytest.approx(0.25)
+    assert bend[:2].tolist() == [1, 1]
+    assert bend[2] == pytest.approx((10 + 100 / 3) / 10)  # drawn, to how many histories have
+
+
+def test_the_lines_beside_a_fault_that_was_put_there_are_rows_only_where_they_are_asked_for() -> None:
+    record = record_of(
+        made.record("made/up1", ("add", "x = 1"), ("add", "eval(x)"), labels={1: ["eval_exec"]}, injected=[1])
+    )
+    asked = [
+        dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), 96, beside_injected=beside)
+        for beside in (True, False)
+    ]
+    assert [rows.labels.tolist() for rows in asked] == [[NONE, 4], [4]]
+    assert [rows.is_injected.tolist() for rows in asked] == [[False, True], [True]]
+
+
+@pytest.mark.parametrize("draw", dataset.DRAWS)
+def test_a_file_s_name_says_repository_and_draw(draw: dataset.Draw) -> None:
+    for name in ("owner/name", "local/sqlite++", "owner/a.b"):
+        assert dataset.of_file(Path(dataset.file_name(name, draw))) == (name, draw)
+
+
+def test_draws_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
+    name = made.named("train", 1)[0]
+    for draw in dataset.DRAWS:
+        (tmp_path / dataset.file_name(name, draw)).write_text(json.dumps(made.record(name, ("add", draw))) + "\n")
+
+    def texts(*draws: dataset.Draw) -> set[str]:
+        read = dataset.read(tmp_path, "train", draws) if draws else dataset.read(tmp_path, "train")
+        return {record.hunk.lines[0].text for record in read}
+
+    assert texts() == {"sample"}
+    assert texts("grave", "fixes") == {"grave", "fixes"}
+    assert {record.hunk.lines[0].text for record in dataset.read_learned(tmp_path)} == {"sample", "grave", "injected"}
+
+
+def test_hunks_that_held_out_repositories_have_too_are_not_learned(tmp_path: Path) -> None:
+    vendored = [("add", f"long_enough_line_number_{n} = compute()") for n in range(6)]
+    short = [("add", "}"), ("add", "return"), ("add", "i += 1"), ("add", "else:")]
+    (trained,), (held_out,) = made.named("train", 1), made.named("validation", 1)
+    made.write(tmp_path, held_out, [made.record(held_out, *vendored, *short)])
+    copies = [
+        made.record(trained, *vendored),
+        made.record(trained, *((kind, f"    {text}") for kind, text in vendored)),  # indented otherwise
+        made.record(trained, *vendored[:3], ("add", "a_line_of_their_own(value)"), *short),
+    ]
+    own = [
+        made.record(trained, *vendored[:2], ("add", "x")),  # too few to tell
+        made.record(trained, *short),  # anybody's
+        made.record(trained, *vendored[:3], *(("add", f"a_line_of_their_own({n})  # yes") for n in range(4))),
+        made.record(trained, *((("del", text)) for _, text in vendored), ("add", "x")),
+    ]
+    made.write(tmp_path, trained, [*copies, *own])
+    assert [len(record.hunk.lines) for record in dataset.read_learned(tmp_path)] == [len(each["lines"]) for each in own]
+
+
 def test_an_epoch_is_in_another_order_each_time_and_the_same_for_the_same_seed() -> None:
-    labels, rates = np.ones(100, np.int16), np.array([1.0, 1.0])
+    rates = np.ones(100)
     chance = np.random.default_rng(1)
-    first, second = (dataset.epoch(labels, rates, chance).tolist() for _ in range(2))
+    first, second = (dataset.epoch(rates, chance).tolist() for _ in range(2))
     assert first != second
     assert sorted(first) == sorted(second) == list(range(100))
-    assert first == dataset.epoch(labels, rates, np.random.default_rng(1)).tolist()
+    assert first == dataset.epoch(rates, np.random.default_rng(1)).tolist()
 
 
 def test_the_tokenizer_learns_from_lines_of_the_new_files_alone() -> None:

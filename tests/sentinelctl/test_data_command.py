@@ -41,30 +41,31 @@ def repository(tmp_path: Path) -> Path:
 def test_a_history_is_mined_by_the_analyzers_there_are_and_named_by_its_origin(
     repository: Path, tmp_path: Path, run: Run
 ) -> None:
-    code, out, err = run("mine", repository, "--out", tmp_path / "data", "--json")
+    code, out, err = run("mine-git", repository, "--out", tmp_path / "data", "--json")
     assert code == 0
-    (source,) = json.loads(out)["repositories"]
+    source, *others = json.loads(out)["repositories"]
+    assert [each["draw"] for each in (source, *others)] == ["sample", "grave", "injected", "fixes"]
     name = made.named("train", 1)[0]
     assert (source["name"], source["split"], source["hunks"], source["lines"]) == (name, "train", 1, 4)
     assert source["head"] == git(repository, "rev-parse", "HEAD")
     (record,) = (tmp_path / "data" / f"{name.replace('/', '+')}.jsonl").read_text("utf-8").splitlines()
     assert "bare_except" in json.loads(record)["labels"]["2"]
-    assert f"{name}: 4 added lines in 1 hunks, " in err
+    assert f"{name}, sample: 4 added lines in 1 hunks, " in err
 
 
 def test_a_second_run_finds_it_mined(repository: Path, tmp_path: Path, run: Run) -> None:
-    _, first, _ = run("mine", repository, "--out", tmp_path / "data", "--json")
-    (mined,) = (tmp_path / "data").glob("*.jsonl")
+    _, first, _ = run("mine-git", repository, "--out", tmp_path / "data", "--json")
+    mined = tmp_path / "data" / f"{made.named('train', 1)[0].replace('/', '+')}.jsonl"
     mined.write_text("as the first run left it")
-    code, second, _ = run("mine", repository, "--out", tmp_path / "data", "--json")
+    code, second, _ = run("mine-git", repository, "--out", tmp_path / "data", "--json")
     assert (code, second) == (0, first)
     assert mined.read_text() == "as the first run left it"
 
 
 def test_the_name_given_decides_the_split(repository: Path, tmp_path: Path, run: Run) -> None:
     name = made.named("test", 1)[0]
-    _, out, err = run("mine", repository, "--name", name, "--out", tmp_path / "data", "--json")
-    assert [source["split"] for source in json.loads(out)["repositories"]] == ["test"]
+    _, out, err = run("mine-git", repository, "--name", name, "--out", tmp_path / "data", "--json")
+    assert [source["split"] for source in json.loads(out)["repositories"]] == ["test"] * 4
     assert err.rstrip().endswith("(test)")
 
 
@@ -104,6 +105,7 @@ def test_without_an_origin_the_last_two_folders_do(tmp_path: Path) -> None:
         (["empty"], ["empty is no git repository with a commit in it"]),
         (["clone", "gone"], ["gone is no git repository with a commit in it"]),
         (["clone", "--commits", "0"], ["--commits"]),
+        (["clone", "--draw", "lots"], ["no draw is called lots", "there are sample, grave, injected, fixes"]),
         ([], ["PATH"]),
     ],
 )
@@ -115,7 +117,7 @@ def test_what_cannot_be_mined_is_refused_before_anything_is_written(
     git(tmp_path / "empty", "init", "-q")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
-    code, out, err = run("mine", *words, "--out", "data")
+    code, out, err = run("mine-git", *words, "--out", "data")
     assert (code, out) == (2, "")
     for message in messages:
         assert message in err
@@ -127,7 +129,7 @@ def test_without_any_analyzer_each_is_named_with_the_way_to_get_it(
 ) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    code, _, err = run("mine", repository, "--out", tmp_path / "data")
+    code, _, err = run("mine-git", repository, "--out", tmp_path / "data")
     assert code == 3
     for name in ("ruff", "eslint", "shellcheck", "cppcheck", "flawfinder"):
         assert f"mining goes without one analyzer: {name} " in err
@@ -137,7 +139,7 @@ def test_without_any_analyzer_each_is_named_with_the_way_to_get_it(
 
 @pytest.fixture
 def mined(tmp_path: Path) -> Path:
-    """Summaries as a run leaves them: two to train on and one to test on."""
+    """Summaries as a run leaves them: two to train on and one to test on, of which one was drawn from twice."""
     data = tmp_path / "data"
     data.mkdir()
     for name in (*made.named("train", 2), *made.named("test", 1)):
@@ -151,34 +153,42 @@ def mined(tmp_path: Path) -> Path:
             "findings": 2,
         }
         (data / f"{name.replace('/', '+')}.json").write_text(json.dumps(source))
+    (data / f"{name.replace('/', '+')}@grave.json").write_text(json.dumps(source | {"hunks": 7, "findings": 4}))
     return data
 
 
-def test_stats_counts_repositories_lines_and_findings_of_each_split(mined: Path, run: Run) -> None:
+def test_stats_counts_repositories_lines_and_findings_of_each_split_and_draw(mined: Path, run: Run) -> None:
     code, out, _ = run("stats", "--out", mined, "--json")
     assert code == 0
     assert json.loads(out)["splits"] == {
-        "train": {"repositories": 2, "hunks": 2000, "lines": 10, "findings": 4},
-        "test": {"repositories": 1, "hunks": 1000, "lines": 5, "findings": 2},
+        "train": {"sample": {"repositories": 2, "hunks": 2000, "lines": 10, "findings": 4}},
+        "test": {
+            "sample": {"repositories": 1, "hunks": 1000, "lines": 5, "findings": 2},
+            "grave": {"repositories": 1, "hunks": 7, "lines": 5, "findings": 4},
+        },
     }
     _, out, _ = run("stats", "--out", mined)
     assert [line.split() for line in out.splitlines()] == [
-        ["split", "repositories", "hunks", "lines", "findings"],
-        ["train", "2", "2,000", "10", "4"],
-        ["test", "1", "1,000", "5", "2"],
+        ["split", "draw", "repositories", "hunks", "lines", "findings"],
+        ["train", "sample", "2", "2,000", "10", "4"],
+        ["test", "sample", "1", "1,000", "5", "2"],
+        ["test", "grave", "1", "7", "5", "4"],
     ]
 
 
 def test_stats_writes_the_sources_as_a_table(mined: Path, tmp_path: Path, run: Run) -> None:
     run("stats", "--out", mined, "--sources", tmp_path / "sources.tsv")
     header, *rows = [line.split("\t") for line in (tmp_path / "sources.tsv").read_text("utf-8").splitlines()]
-    assert header == ["name", "split", "head", "licence", "hunks", "lines", "findings"]
+    assert header == ["name", "split", "head", "licence", "hunks", "lines", "findings", "grave", "injected", "fixes"]
     assert [row[0] for row in rows] == sorted([*made.named("train", 2), *made.named("test", 1)])
-    assert all(row[1:] == [split_of(row[0]), "a" * 40, "MIT", "1000", "5", "2"] for row in rows)
+    graves = {"train": "0", "test": "7"}
+    assert all(
+        row[1:] == [split_of(row[0]), "a" * 40, "MIT", "1000", "5", "2", graves[row[1]], "0", "0"] for row in rows
+    )
 
 
 def test_stats_of_a_folder_without_data_says_how_to_fill_it(tmp_path: Path, run: Run) -> None:
     code, _, err = run("stats", "--out", tmp_path)
     assert code == 2
     assert "holds no mined data" in err
-    assert "sentinelctl data mine" in err
+    assert "sentinelctl data mine-git" in err

@@ -356,7 +356,7 @@ def test_mined_data_becomes_weights_figures_and_a_file_for_each_engine(
     [
         (["train", "--recipe", "huge"], 2, ["no recipe at", "smoke; or name a .toml file"]),
         (["train", "--recipe", "odd.toml"], 2, ["odd.toml: TrainConfig has no epochs; it has "]),
-        (["train", "--data", "none"], 2, ["none holds no mined data", "sentinelctl data mine"]),
+        (["train", "--data", "none"], 2, ["none holds no mined data", "sentinelctl data mine-git"]),
         (["eval", "--data", "none"], 2, ["none holds no mined data"]),
         (["eval", "--weights", "none"], 1, ["no manifest.json in none"]),
         (["export", "--weights", "none"], 1, ["no manifest.json in none; train with `sentinelctl model train`"]),
@@ -410,7 +410,7 @@ def test_every_command_in_the_model_s_readme_has_the_options_it_is_given(
     monkeypatch.setenv("COLUMNS", "200")
     text = (Path(__file__).parents[2] / "model" / "README.md").read_text("utf-8")
     commands = re.findall(r"^sentinelctl ([a-z]+) ([a-z-]+)([^#\n]*)", text, re.MULTILINE)
-    assert {f"{group} {name}" for group, name, _ in commands} >= {"data mine", "model train", "model eval"}
+    assert {f"{group} {name}" for group, name, _ in commands} >= {"data mine-git", "model train", "model eval"}
     for group, name, rest in commands:
         with pytest.raises(SystemExit):
             main([group, name, "--help"])
