@@ -5,7 +5,7 @@ They see the same training rows, drawn in the same proportions. A learned figure
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -62,12 +62,12 @@ def ngram_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
 def linear(
     features: Callable[[Rows], list[npt.NDArray[np.int64]]],
     train: Rows,
-    asked: Rows,
+    asked: Sequence[Rows],
     outputs: int,
     config: TrainConfig,
     passes: int = 2,
-) -> Floats:
-    """Multinomial logistic regression on hashed features, rows drawn as for the encoder; probabilities of `asked`."""
+) -> list[Floats]:
+    """Multinomial logistic regression on hashed features, rows drawn as for the encoder; probabilities of each set."""
     torch.manual_seed(config.seed)
     chance = np.random.default_rng(config.seed)
     table = nn.EmbeddingBag(_BUCKETS, outputs, mode="sum", sparse=True)
@@ -99,8 +99,18 @@ def linear(
             for optimizer in (sparse, dense):
                 optimizer.step()
                 optimizer.zero_grad()
-    answers = features(asked)
     with torch.inference_mode():
-        return np.concatenate(
-            [score(answers[at : at + 1024]).softmax(-1).numpy() for at in range(0, len(answers), 1024)]
-        )
+        return [
+            np.concatenate(
+                [
+                    np.zeros((0, outputs), np.float32),
+                    *(score(part).softmax(-1).numpy() for part in _parts(features(rows), 1024)),
+                ]
+            )
+            for rows in asked
+        ]
+
+
+def _parts(rows: list[npt.NDArray[np.int64]], size: int) -> Iterator[list[npt.NDArray[np.int64]]]:
+    for at in range(0, len(rows), size):
+        yield rows[at : at + size]

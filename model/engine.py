@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -27,6 +27,8 @@ from model.rules import rule_findings
 
 FORMAT: Final = 1
 WEIGHTS: Final = Path(__file__).parent / "weights"
+PRECISION: Final = 0.6  # asked of what is shown, where nothing else is asked
+PRECISIONS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)  # those that thresholds are kept for
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
 PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
 _LEGIBLE: Final = 400  # characters of a line that must be so
@@ -237,16 +239,19 @@ class ScoringEngine:
         )
 
 
-def load_engine(kind: str = "onnx", weights: Path | None = None, threads: int | None = None) -> Engine:
+def load_engine(
+    kind: str = "onnx", weights: Path | None = None, threads: int | None = None, min_precision: float = PRECISION
+) -> Engine:
     """The engine `kind` (onnx or torchscript) over a folder of weights, the shipped ones by default.
 
-    `threads`: forward passes at once, one per core this process may use by default. Raises ModelError.
+    `threads`: forward passes at once, one per core this process may use by default. `min_precision`: what is shown is
+    to be right so often, as far as validation can tell. Raises ModelError.
     """
     folder = weights or WEIGHTS
     threads = threads or len(
         os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     )
-    manifest = read_manifest(folder)
+    manifest = at_precision(read_manifest(folder), min_precision)
     try:
         tokenizer = Tokenizer(read_verified(folder, _TOKENIZER, manifest))
     except TokenizerError as exc:
@@ -315,6 +320,21 @@ def read_manifest(weights: Path | None = None) -> Manifest:
         wrong = next(value for value in calibration if not 0 < value < math.inf)
         raise ModelError(f"{path} is calibrated by {wrong}, where only numbers above 0 mean something; train again")
     return manifest
+
+
+def at_precision(manifest: Manifest, asked: float) -> Manifest:
+    """The manifest with the thresholds of the least precision it keeps that is at least `asked`. Raises ModelError."""
+    if asked == PRECISION:
+        return manifest
+    kept = {float(each): of for each, of in manifest.document.get("thresholds_at", {}).items()}
+    enough = [each for each in sorted(kept) if each >= asked]
+    if not enough:
+        there = ", ".join(f"{each:g}" for each in sorted(kept) or [PRECISION])
+        raise ModelError(
+            f"the weights {manifest.name} keep thresholds for a precision of {there}, and {asked:g} was asked; ask for "
+            "no more than that, or train again"
+        )
+    return replace(manifest, thresholds={name: float(least) for name, least in kept[enough[0]].items()})
 
 
 def read_verified(weights: Path, name: str, manifest: Manifest) -> bytes:

@@ -19,13 +19,12 @@ from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Rows
 from model.encoder import Network
-from model.engine import load_engine
+from model.engine import PRECISION, load_engine, read_manifest
 from model.inputs.chunk import Chunk
 from model.labels import SEVERITIES, Concept, load_concepts
 
 Floats = npt.NDArray[np.float32]
 NEVER: Final = 1.01  # a threshold no probability reaches
-_PRECISION: Final = 0.6  # asked of what is shown
 _SUPPORT: Final = 8  # validation lines of a concept, and lines above the threshold, to believe a precision
 
 
@@ -51,22 +50,31 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.int16]) -> float:
 
 
 def thresholds(
-    logits: Floats, labels: npt.NDArray[np.int16], temperature: float, concepts: Sequence[str]
+    logits: Floats,
+    labels: npt.NDArray[np.int16],
+    temperature: float,
+    concepts: Sequence[Concept],
+    precision: float = PRECISION,
 ) -> dict[str, float]:
-    """Per concept the lowest confidence from which it is right 6 times in 10.
+    """Per concept the lowest confidence from which it is right this share of the time.
 
-    Concepts with too few validation lines to tell share one threshold, set on all of them together; NEVER where even
-    that cannot be told.
+    Concepts with too few validation lines to tell share one threshold with the others of their severity, set on all of
+    them together, and where that cannot be told either, one with all others; NEVER where even that cannot be told.
     """
     chances = _softmax(logits / temperature)
+    found: dict[int, float] = {}
     columns = range(1, 1 + len(concepts))
-    own = {column: _least([column], chances, labels) for column in columns}
-    pooled = _least([column for column in columns if own[column] is None], chances, labels)
-    return {concept: own[column] or pooled or NEVER for column, concept in enumerate(concepts, start=1)}
+    alone = [[column] for column in columns]
+    alike = [[column for column in columns if concepts[column - 1].severity == each] for each in SEVERITIES]
+    for groups in (alone, alike, [list(columns)]):
+        left = [[column for column in group if column not in found] for group in groups]
+        told = [(group, _least(group, chances, labels, precision)) for group in left]
+        found |= {column: least for group, least in told if least is not None for column in group}
+    return {concept.id: found.get(column, NEVER) for column, concept in enumerate(concepts, start=1)}
 
 
-def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16]) -> float | None:
-    """The lowest confidence from which these columns, taken together, are right 6 times in 10."""
+def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16], precision: float) -> float | None:
+    """The lowest confidence from which these columns, taken together, are right this share of the time."""
     if not columns:
         return None
     scores = np.concatenate([chances[:, column] for column in columns])
@@ -75,7 +83,7 @@ def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16
     order = candidates[np.argsort(-scores[candidates], kind="stable")]
     ends = _ends(scores[order])
     hits = np.cumsum(right[order])[ends]
-    good = ends[(hits / (ends + 1) >= _PRECISION) & (hits >= _SUPPORT)]
+    good = ends[(hits / (ends + 1) >= precision) & (hits >= _SUPPORT)]
     return float(scores[order[good[-1]]]) if len(good) else None
 
 
@@ -95,16 +103,24 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     test = dataset.build(dataset.read(data, "test"), tokenizer, concepts, frequency, length)
     if not len(test):
         raise DataError(f"{data} holds no test repository; `sentinelctl data stats` shows the splits: mine more")
-    progress(f"{len(test):,} lines of {len(test.names)} test repositories; {len(train):,} lines taught the baselines")
+    grave, injected = (
+        dataset.build(dataset.read(data, "test", [draw]), tokenizer, concepts, frequency, length)
+        for draw in ("grave", "injected")
+    )
+    progress(
+        f"{len(test):,} lines of {len(test.names)} test repositories, {len(grave):,} more of commits searched for "
+        f"grave faults, {int(injected.is_injected.sum()):,} faults put in; {len(train):,} lines taught the baselines"
+    )
     least = np.array([manifest["thresholds"][concept.id] for concept in concepts])
     known = {_plain(own) for own, _, _ in train.texts}
     unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
     outputs, grades = 1 + len(concepts), Grades.of(concepts)
-    asked: dict[str, Callable[[], Floats]] = {
-        "model": lambda: served(weights, test),
-        "linear": lambda: baselines.linear(baselines.ngram_features, train, test, outputs, config),
-        "size_only": lambda: baselines.linear(baselines.size_features, train, test, outputs, config),
-        "majority": lambda: baselines.majority(train, outputs, len(test)),
+    sets = (test, grave, injected)
+    asked: dict[str, Callable[[], Sequence[Floats]]] = {
+        "model": lambda: [served(weights, rows) for rows in sets],
+        "linear": lambda: baselines.linear(baselines.ngram_features, train, sets, outputs, config),
+        "size_only": lambda: baselines.linear(baselines.size_features, train, sets, outputs, config),
+        "majority": lambda: [baselines.majority(train, outputs, len(rows)) for rows in sets],
     }
     found: dict[str, Any] = {
         "repositories": list(test.names),
@@ -113,8 +129,10 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     }
     curves = {}
     for name in SUBJECTS:
-        chances = asked[name]()
+        chances, of_grave, of_injected = asked[name]()
         found[name] = figures(chances, test, concepts) | {"intervals": intervals(chances, test, concepts, config.seed)}
+        found[name]["with_grave"] = together((chances, test), (of_grave, grave), grades)
+        found[name]["injected"] = put_in(of_injected, injected, grades)
         found[name]["unseen_text"] = _some(figures(chances[unseen], dataset.only(test, unseen), concepts))
         if name == "model":
             found[name]["shown"] = shown(chances, test.labels, least, concepts)
@@ -124,8 +142,37 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     return Judged(_defined(found), curves, tuple(concepts))
 
 
+def together(sample: tuple[Floats, Rows], grave: tuple[Floats, Rows], grades: Grades) -> dict[str, Any]:
+    """Bugs and criticals of the sample and of the commits searched for them; how frequent they are means nothing."""
+    chances = np.concatenate((sample[0], grave[0]))
+    labels = np.concatenate((sample[1].labels, grave[1].labels))
+    names = [rows.names[at] for rows in (sample[1], grave[1]) for at in rows.repositories]
+    said = measures(Answers.of(chances, labels, grades), grades)
+    critical = grades.severities[labels] == 1 + SEVERITIES.index("critical")
+    kept = ("lines", "bugs", "criticals", "bug_recall_at_p50", "critical_recall_at_p50")
+    return {key: said[key] for key in kept} | {
+        "repositories_with_a_critical": len({name for name, is_one in zip(names, critical, strict=True) if is_one})
+    }
+
+
+def put_in(chances: Floats, rows: Rows, grades: Grades) -> dict[str, Any]:
+    """How faults that were put in stand out from the clean lines beside them, and whether their category is told."""
+    if not len(rows):
+        return {"faults": 0, "line_auc": math.nan, "category_macro_f1": math.nan}
+    kept = rows.is_injected | (rows.labels == NONE)
+    answers = Answers.of(chances, rows.labels, grades)
+    put = rows.is_injected
+    return {
+        "faults": int(put.sum()),
+        "line_auc": auc(answers.finding[kept], put[kept]),
+        "category_macro_f1": macro_f1(grades.categories[rows.labels[put]], grades.categories[answers.best[put]]),
+    }
+
+
 def served(weights: Path, rows: Rows) -> Floats:
     """(rows, outputs) as the onnx engine answers them, so that what is measured is what ships."""
+    if not len(rows):
+        return np.zeros((0, 1 + len(read_manifest(weights).concepts)), np.float32)
     engine = load_engine("onnx", weights)
     pieces = tuple(piece.astype(np.int32) for piece in np.split(rows.tokens, rows.starts[1:-1]))
     return engine.predict([Chunk(0, pieces, tuple(range(len(pieces))))])[0]

@@ -18,7 +18,7 @@ from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError, Rows
 from model.encoder import Network, TwoHeads, parameters
 from model.encoder import build as build_network
-from model.engine import load_forward, read_manifest
+from model.engine import PRECISIONS, load_forward, read_manifest
 from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import Tokenizer
@@ -281,7 +281,10 @@ def finish(
             spoken for spoken in origin["data"]["lines_of_language"] if any(each.speaks(spoken) for each in concepts)
         ),
         "temperature": temperature,
-        "thresholds": thresholds(logits, validation.labels, temperature, [concept.id for concept in concepts]),
+        "thresholds": thresholds(logits, validation.labels, temperature, concepts),
+        "thresholds_at": {
+            f"{asked:g}": thresholds(logits, validation.labels, temperature, concepts, asked) for asked in PRECISIONS
+        },
         "config": asdict(encoder.config),
         "parameters": parameters(encoder),
         **origin,

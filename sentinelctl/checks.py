@@ -86,9 +86,11 @@ def _libraries(_: Project) -> Check:
 def _weights(project: Project) -> Check:
     from model.engine import ModelError, load_engine
 
-    weights = project.settings.inference.weights
+    own = project.settings.inference
     try:
-        info = load_engine(project.settings.inference.engine, Path(weights).expanduser() if weights else None).info
+        info = load_engine(
+            own.engine, Path(own.weights).expanduser() if own.weights else None, min_precision=own.min_precision
+        ).info
     except ModelError as exc:
         return Check("model", Verdict.FAILED, str(exc), "install Sentinel again, or correct inference.weights")
     return Check("model", Verdict.OK, f"{info.name} {info.version}, {info.digest[:12]}")

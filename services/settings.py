@@ -214,6 +214,9 @@ class InferenceSettings(Section):
         "onnx", description="torchscript needs the [train] extra and an export"
     )
     weights: str = Field("", description="folder of other weights; empty: the shipped ones")
+    min_precision: float = Field(
+        0.6, ge=0, le=0.9, description="how often a concept's findings were right on validation, for it to be shown"
+    )
     threads: int = Field(0, ge=0, description="forward passes at once; 0: one per core")
     max_batch: int = Field(32, ge=1, description="chunks in one forward pass")
     window_ms: float = Field(20, ge=0, description="longest a chunk waits for company on a busy engine")

@@ -23,15 +23,16 @@ _WORDS: Final = (
     rb"\b(f|v|s|sn|vs|vsn|as|vf)?printf\s*\(\s*[^\"]*\)|syslog\s*\(",
     rb"jwt|algorithms?\s*[:=].{0,20}none|verify_signature",
 )
-_ADDED: Final = re.compile(rb"(?m)^\+(?!\+\+ ).{0,400}(?:" + rb"|".join(_WORDS) + rb")")
 _LINE: Final = re.compile(rb"|".join(_WORDS))
+_CHARS: Final = 400  # of a line that are looked through
 
 
 def in_patch(patch: bytes) -> bool:
     """Whether some added line of the patch has one of the words."""
-    return _ADDED.search(patch) is not None
+    added = (line[1:_CHARS] for line in patch.split(b"\n") if line.startswith(b"+") and not line.startswith(b"+++ "))
+    return _LINE.search(b"\n".join(added)) is not None
 
 
 def in_line(text: str) -> bool:
     """Whether the line has one of the words."""
-    return _LINE.search(text[:400].encode("utf-8", "replace")) is not None
+    return _LINE.search(text[:_CHARS].encode("utf-8", "replace")) is not None

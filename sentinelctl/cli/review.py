@@ -46,6 +46,9 @@ def review(
         typer.Option("--import", metavar="FILE|-", help="SARIF or rdjson of another analyzer, to merge. Repeatable."),
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
+    min_precision: Annotated[
+        float, typer.Option(min=0, max=0.9, help="How often a concept was right on validation, for it to be shown.")
+    ] = 0.6,
     explain: Annotated[
         str | None, typer.Option(metavar="CONCEPT", help="Say what a concept means instead of reviewing.")
     ] = None,
@@ -74,7 +77,7 @@ def review(
         console.note(change.note)
     if not change.diff.strip():
         console.note(f"{change.label} is empty: nothing was reviewed")
-    reviewed = _review(console, change, least, weights, imported)
+    reviewed = _review(console, change, least, weights, min_precision, imported)
     _write(console, "json" if console.is_json else format or "text", change, reviewed)
     if fail_on is not None and reviewed.reaches(fail_on):
         raise typer.Exit(Exit.THRESHOLD)
@@ -114,7 +117,12 @@ def _imported(names: list[str]) -> "list[Imported]":
 
 
 def _review(
-    console: "Console", change: "Change", least: Severity, weights: Path | None, imported: "list[Imported]"
+    console: "Console",
+    change: "Change",
+    least: Severity,
+    weights: Path | None,
+    min_precision: float,
+    imported: "list[Imported]",
 ) -> "Reviewed":
     from model.engine import ModelError, load_engine
     from model.inputs.diff import DiffError, parse_diff
@@ -136,7 +144,8 @@ def _review(
         return track(parts, "reviewing", console=console.err, transient=True)
 
     try:
-        return review_files(load_engine(weights=weights), files, least, watched, imported, Path.cwd())
+        engine = load_engine(weights=weights, min_precision=min_precision)
+        return review_files(engine, files, least, watched, imported, Path.cwd())
     except ModelError as exc:
         raise SentinelError(str(exc)) from exc
 

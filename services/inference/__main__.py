@@ -84,7 +84,10 @@ def _load(settings: InferenceSettings) -> Engine:
     started = time.perf_counter()
     try:
         engine = load_engine(
-            settings.engine, Path(settings.weights).expanduser() if settings.weights else None, settings.threads or None
+            settings.engine,
+            Path(settings.weights).expanduser() if settings.weights else None,
+            settings.threads or None,
+            settings.min_precision,
         )
     except ModelError as exc:
         raise ConfigError(str(exc)) from exc

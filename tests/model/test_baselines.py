@@ -81,7 +81,7 @@ def test_a_linear_model_learns_what_a_word_decides_and_size_alone_does_not() -> 
     config = TrainConfig(negatives=0.5)
     truth = asked.labels > 0
     found = {
-        features: linear(features, train, asked, 1 + len(CONCEPTS), config)
+        features: linear(features, train, [asked], 1 + len(CONCEPTS), config)[0]
         for features in (ngram_features, size_features)
     }
     for answers in found.values():
@@ -94,12 +94,12 @@ def test_a_linear_model_learns_what_a_word_decides_and_size_alone_does_not() -> 
 def test_drawing_clean_lines_less_does_not_shift_what_it_believes() -> None:
     """Nothing to tell the lines apart by: what is left to believe is how often each label occurs."""
     train = taught(("", ["value = 1"] * 900), ("debug_print", ["value = 1"] * 100))
-    answers = linear(size_features, train, train, 1 + len(CONCEPTS), TrainConfig(negatives=0.2), passes=100)
+    (answers,) = linear(size_features, train, [train], 1 + len(CONCEPTS), TrainConfig(negatives=0.2), passes=100)
     column = 1 + [concept.id for concept in CONCEPTS].index("debug_print")
     assert answers[0, column] == pytest.approx(0.1, abs=0.04)
 
 
 def test_the_same_seed_gives_the_same_answers() -> None:
     train = taught(("", ["x = 1", "y"] * 20), ("bare_except", ["except:"] * 20))
-    first, second = (linear(ngram_features, train, train, 3, TrainConfig()) for _ in range(2))
+    first, second = (linear(ngram_features, train, [train], 3, TrainConfig())[0] for _ in range(2))
     assert np.array_equal(first, second)

@@ -20,8 +20,10 @@ from model.engine import (
     ModelError,
     Probabilities,
     ScoringEngine,
+    at_precision,
     load_engine,
     passes,
+    read_manifest,
     review,
     softmax,
 )
@@ -222,6 +224,26 @@ def test_a_concept_that_reaches_its_threshold_goes_before_a_likelier_one_that_do
     engine = scoring(tokenizer, logits, thresholds=thresholds)
     (finding,) = review(engine, [added("a.py", "x")])[0]
     assert (finding.concept, finding.is_shown) == (concept, is_shown)
+
+
+def test_the_precision_asked_for_chooses_the_thresholds(weights: Path) -> None:
+    concepts = json.loads((weights / "manifest.json").read_text())["concepts"]
+    kept = {f"{least:g}": dict.fromkeys(concepts, least / 2) for least in (0.6, 0.8)}
+    edit_manifest(weights, thresholds_at=kept)
+    asked = {precision: at_precision(read_manifest(weights), precision) for precision in (0.3, 0.6, 0.7, 0.8)}
+    least = {precision: set(manifest.thresholds.values()) for precision, manifest in asked.items()}
+    assert least == {0.3: {0.3}, 0.6: {0.3}, 0.7: {0.4}, 0.8: {0.4}}
+    hunks = [added("a.py", *[f"value_{n} = call({n}, {'x' * n})" for n in range(60)])]
+    shown = [
+        sum(each.is_shown for each in review(load_engine(weights=weights, min_precision=precision), hunks)[0])
+        for precision in (0.6, 0.8)
+    ]
+    assert shown[0] > shown[1]
+    with pytest.raises(ModelError, match=r"a precision of 0\.6, 0\.8, and 0\.9 was asked"):
+        load_engine(weights=weights, min_precision=0.9)
+    edit_manifest(weights, thresholds_at={})
+    with pytest.raises(ModelError, match=r"a precision of 0\.6, and 0\.7 was asked"):
+        load_engine(weights=weights, min_precision=0.7)
 
 
 def test_temperature_softens_the_confidence(tokenizer: Tokenizer) -> None:

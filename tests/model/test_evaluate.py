@@ -1,4 +1,5 @@
 # ruff: noqa: E402
+import dataclasses
 import json
 import math
 import shutil
@@ -37,7 +38,7 @@ from model.evaluate import (
     thresholds,
 )
 from model.export import export_onnx
-from model.labels import load_concepts
+from model.labels import Concept, load_concepts
 from tests.model import made
 from tests.model.conftest import Trained
 
@@ -179,7 +180,7 @@ def drawn(seed: int, rows: int = 600, outputs: int = 4, spread: float = 3.0) -> 
 def test_what_is_shown_of_a_concept_was_right_six_times_in_ten(seed: int, spread: float, temperature: float) -> None:
     logits, labels = drawn(seed, spread=spread)
     names = ["one", "two", "three"]
-    found = thresholds(logits, labels, temperature, names)
+    found = thresholds(logits, labels, temperature, alike(*names))
     chances = softmax(logits / temperature)
     reaches = {name: chances[:, column] >= found[name] for column, name in enumerate(names, start=1)}
     right = {name: labels[reaches[name]] == column for column, name in enumerate(names, start=1)}
@@ -190,6 +191,14 @@ def test_what_is_shown_of_a_concept_was_right_six_times_in_ten(seed: int, spread
             shown_right = np.concatenate([right[name] for name in group])
             assert shown_right.mean() >= 0.6
             assert shown_right.sum() >= 8
+
+
+def alike(*names: str) -> list[Concept]:
+    """Concepts of one severity."""
+    return [dataclasses.replace(CATALOG["debug_print"], id=name) for name in names]
+
+
+TWO = alike("one", "two")
 
 
 def certain(*groups: tuple[int, int, float, int]) -> tuple[Any, npt.NDArray[np.int16]]:
@@ -205,27 +214,49 @@ def certain(*groups: tuple[int, int, float, int]) -> tuple[Any, npt.NDArray[np.i
 
 def test_a_threshold_is_the_lowest_confidence_that_keeps_the_precision() -> None:
     logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0), (10, 1, 0.5, 0), (10, 2, 0.8, 0))
-    found = thresholds(logits, labels, 1.0, ["one", "two"])
+    found = thresholds(logits, labels, 1.0, TWO)
     assert found["one"] == pytest.approx(0.7, abs=1e-4)  # 10 of 16; with the next ten, 10 of 26
     assert found["two"] == NEVER
 
 
 def test_equal_confidences_are_shown_together_or_not_at_all() -> None:
     logits, labels = certain((10, 1, 0.9, 1), (9, 1, 0.7, 1), (40, 1, 0.7, 0))
-    assert thresholds(logits, labels, 1.0, ["one", "two"])["one"] == pytest.approx(0.9, abs=1e-4)
+    assert thresholds(logits, labels, 1.0, TWO)["one"] == pytest.approx(0.9, abs=1e-4)
 
 
 def test_concepts_with_too_few_lines_share_the_threshold_of_all_of_them() -> None:
     logits, labels = certain((5, 1, 0.95, 1), (5, 2, 0.85, 2))
-    found = thresholds(logits, labels, 1.0, ["one", "two"])
+    found = thresholds(logits, labels, 1.0, TWO)
     assert found["one"] == found["two"] == pytest.approx(0.85, abs=1e-4)
+
+
+def test_rare_concepts_share_with_their_severity_first() -> None:
+    bugs = [dataclasses.replace(each, severity="bug") for each in alike("three", "four")]
+    logits, labels = certain((5, 1, 0.95, 1), (5, 2, 0.85, 2))
+    wide = np.full((len(logits), 5), -20, np.float32)
+    wide[:, :3] = logits
+    more, of_more = certain((9, 1, 0.9, 1), (20, 1, 0.7, 0))
+    of_bugs = np.full((len(more), 5), -20, np.float32)
+    of_bugs[:, [0, 3, 4]] = more
+    of_bugs[:4, [3, 4]] = of_bugs[:4, [4, 3]]  # four of one, five of the other: too few for either
+    truth = np.concatenate((labels, np.where(of_more == 1, 3, 0)))
+    truth[len(labels) : len(labels) + 4] = 4
+    found = thresholds(np.concatenate((wide, of_bugs)), truth.astype(np.int16), 1.0, [*alike("one", "two"), *bugs])
+    assert found["one"] == found["two"] == pytest.approx(0.85, abs=1e-3)
+    assert found["three"] == found["four"] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_a_higher_precision_asks_for_more_confidence() -> None:
+    logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0), (10, 1, 0.5, 0))
+    found = [thresholds(logits, labels, 1.0, TWO, precision)["one"] for precision in (0.3, 0.6, 0.9)]
+    assert found == pytest.approx([0.5, 0.7, 0.9], abs=1e-4)
 
 
 def test_without_enough_lines_nothing_is_ever_shown() -> None:
     logits, labels = certain((3, 1, 0.9, 1), (3, 2, 0.8, 2))
-    assert set(thresholds(logits, labels, 1.0, ["one", "two"]).values()) == {NEVER}
+    assert set(thresholds(logits, labels, 1.0, TWO).values()) == {NEVER}
     none = np.zeros((0, 3), np.float32), np.zeros(0, np.int16)
-    assert set(thresholds(*none, 1.0, ["one", "two"]).values()) == {NEVER}
+    assert set(thresholds(*none, 1.0, TWO).values()) == {NEVER}
     assert fit_temperature(*none) == 1.0
 
 
