@@ -19,7 +19,7 @@ from model.config import TrainConfig
 from model.dataset import Rows
 
 Floats = npt.NDArray[np.float32]
-_BUCKETS: Final = 2**18
+BUCKETS: Final = 2**18
 
 
 def majority(train: Rows, outputs: int, number: int) -> Floats:
@@ -50,11 +50,11 @@ def ngram_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
             total = np.full(max(0, len(codes) - n + 1), n, np.uint64)
             for at in range(n):
                 total = total * np.uint64(1_000_003) + codes[at : at + len(total)]
-            parts.append(((total ^ (total >> np.uint64(17))) % np.uint64(_BUCKETS)).astype(np.int64))
+            parts.append(((total ^ (total >> np.uint64(17))) % np.uint64(BUCKETS)).astype(np.int64))
         words = word.findall(own)
         grams = [" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)]
         grams += [f"< {each}" for each in word.findall(before)] + [f"> {each}" for each in word.findall(after)]
-        parts.append(np.asarray([zlib.crc32(each.encode("utf-8", "replace")) % _BUCKETS for each in grams], np.int64))
+        parts.append(np.asarray([zlib.crc32(each.encode("utf-8", "replace")) % BUCKETS for each in grams], np.int64))
         found.append(np.unique(np.concatenate(parts)))
     return found
 
@@ -70,7 +70,7 @@ def linear(
     """Multinomial logistic regression on hashed features, rows drawn as for the encoder; probabilities of each set."""
     torch.manual_seed(config.seed)
     chance = np.random.default_rng(config.seed)
-    table = nn.EmbeddingBag(_BUCKETS, outputs, mode="sum", sparse=True)
+    table = nn.EmbeddingBag(BUCKETS, outputs, mode="sum", sparse=True)
     nn.init.zeros_(table.weight)
     bias = nn.Parameter(torch.zeros(outputs))
     sparse, dense = torch.optim.Adagrad(table.parameters(), lr=0.1), torch.optim.Adagrad([bias], lr=0.1)

@@ -102,6 +102,11 @@ class Encoder(nn.Module):
             nn.init.zeros_(module.forward_part.down.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(tokens))
+        return logits
+
+    def features(self, tokens: Tensor) -> Tensor:
+        """What the head sees: tokens (rows, length) to (rows, 2 · width)."""
         is_padding = tokens == PAD
         x = self.token(tokens)
         before = F.pad(tokens[:, :-1], (1, 0))
@@ -119,8 +124,8 @@ class Encoder(nn.Module):
             x = block(x, mask, cos, sin)
         # The opening token gathers what the row says; the maximum keeps what one token alone says.
         peak = x.masked_fill(is_padding[:, :, None], -1e4).amax(1)
-        logits: Tensor = self.head(self.norm(torch.cat((x[:, 0], peak), -1)))
-        return logits
+        found: Tensor = self.norm(torch.cat((x[:, 0], peak), -1))
+        return found
 
     def loss(self, tokens: Tensor, labels: Tensor, offset: Tensor) -> Tensor:
         """offset: (outputs,), what drawing rows unevenly adds to the logits."""

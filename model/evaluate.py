@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional as F
 
-from model import baselines, checkpoint, dataset
+from model import baselines, checkpoint, dataset, fixes
 from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Rows
@@ -139,6 +139,11 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
         answers = Answers.of(chances, test.labels, grades)
         curves[name] = Curves.of(answers.labels, answers.answered, answers.best, answers.confidence, grades)
         progress(f"{name}: line AP {found[name]['line_ap']}, five-way macro-F1 {found[name]['five_way_macro_f1']}")
+    of_fixes = fixes.judge(
+        encoder, tokenizer, dataset.read(data, "train", ["fixes"]), dataset.read(data, "test", ["fixes"]), config.seed
+    )
+    for name, told in of_fixes.items():
+        found[name]["fixes"] = told
     return Judged(_defined(found), curves, tuple(concepts))
 
 

@@ -16,9 +16,11 @@ from typing import Final
 import sentencepiece
 
 PAD: Final = 0
+UNKNOWN: Final = 1
 LANGUAGES: Final = ("python", "javascript", "typescript", "shell", "c", "cpp", "other", "go", "java")
 _NEEDED: Final = ("<own>", "<before>", "<after>", "<add>", "<ctx>", "<test>", "<other>")
 SPECIALS: Final = (*_NEEDED[:-1], *(f"<{name}>" for name in LANGUAGES))
+FIRST_PIECE: Final = UNKNOWN + 1 + len(SPECIALS)  # the least id that stands for text
 
 _DELIMITER: Final = "\u241f"  # marks borders while pieces are learned; never part of one
 _BORDER = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=_)(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=_)")
@@ -110,7 +112,7 @@ def train_tokenizer(lines: Iterable[str], vocab_size: int) -> Tokenizer:
         max_sentencepiece_length=16,
         control_symbols=list(SPECIALS),
         pad_id=PAD,
-        unk_id=1,
+        unk_id=UNKNOWN,
         bos_id=-1,
         eos_id=-1,
         num_threads=1,

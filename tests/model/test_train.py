@@ -87,12 +87,12 @@ def test_the_manifest_names_files_data_and_training_as_they_are(trained: Trained
     assert set(manifest["thresholds"]) == set(made.CONCEPTS)
     assert manifest["heldout"] == {}
     assert manifest["config"]["vocab_size"] == len(Tokenizer.load(trained.weights / "tokenizer.model"))
-    records = list(dataset.read(trained.data, "train"))
+    records = list(dataset.read_learned(trained.data))
     assert manifest["data"] == {
         "repositories": 6,
-        "lines": 6 * 40 * 4,
+        "lines": 4 * len(records),
         "lines_with_a_finding": sum(dataset.counts(records).values()),
-        "lines_of_language": {"python": 6 * 40 * 4},
+        "lines_of_language": {"python": 4 * len(records)},
         "digest": dataset.digest(trained.data),
     }
     training = manifest["training"]
@@ -102,7 +102,8 @@ def test_the_manifest_names_files_data_and_training_as_they_are(trained: Trained
 
 def test_progress_tells_the_data_the_loss_and_how_int8_compares(trained: Trained) -> None:
     told = "\n".join(trained.said)
-    assert "960 lines of 6 repositories" in told
+    number = 4 * len(list(dataset.read_learned(trained.data)))
+    assert f"{number} lines of 6 repositories" in told
     assert "step 100 loss 0." in told
     assert "int8 beside torch on 320 lines: same label 1.000" in told
 
@@ -157,13 +158,17 @@ def test_a_second_call_keeps_the_tokenizer_of_the_first(trained: Trained, tmp_pa
     assert (tmp_path / "out" / "tokenizer.model").read_bytes() == made.tokenizer().model
 
 
-def test_test_repositories_are_never_opened(tmp_path: Path) -> None:
-    data = made.write_all(tmp_path / "data")
-    for repository in made.named("test", 2):
-        (data / f"{repository.replace('/', '+')}.jsonl").write_text("never read")
-    recipe = replace(SMOKE, train=replace(SMOKE.train, max_steps=1))
-    train(recipe, data, tmp_path / "out", tmp_path / "run", lambda _: None, made.still)
-    assert (tmp_path / "out" / "manifest.json").exists()
+def test_of_test_repositories_only_what_copies_their_lines_matters(tmp_path: Path) -> None:
+    recipe, digests = replace(SMOKE, train=replace(SMOKE.train, max_steps=3)), []
+    for run, text in enumerate(("nothing(that_others_have, {})", "another = text_that_nobody_has[{}]")):
+        data = made.write_all(tmp_path / f"data{run}")
+        for repository in made.named("test", 2):
+            lines = [made.record(repository, ("add", text.format(n)), labels={0: ["debug_print"]}) for n in range(200)]
+            made.write(data, repository, lines)
+        out = tmp_path / f"out{run}"
+        train(recipe, data, out, tmp_path / f"run{run}", lambda _: None, made.still)
+        digests.append(checkpoint.read_manifest(out)["digest"])
+    assert digests[0] == digests[1]
 
 
 def test_the_same_seed_and_data_give_the_same_weights(trained: Trained, tmp_path: Path) -> None:
@@ -196,7 +201,7 @@ def test_the_rate_warms_up_holds_and_falls_to_zero(done: float, factor: float) -
 def test_batches_hold_each_drawn_row_once_an_epoch_with_rows_of_like_length_together(trained: Trained) -> None:
     tokenizer = Tokenizer.load(trained.weights / "tokenizer.model")
     rows = rows_of(trained.data, "train", tokenizer)
-    drawn = batches(rows, np.ones(3), 50, np.random.default_rng(1))
+    drawn = batches(rows, np.ones(len(rows)), 50, np.random.default_rng(1))
     first = [next(drawn) for _ in range(-(-len(rows) // 50))]
     assert sorted(np.concatenate(first).tolist()) == list(range(len(rows)))
     assert max(map(len, first)) == 50
