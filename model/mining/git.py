@@ -11,8 +11,8 @@ import re
 import subprocess
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +53,7 @@ class MineOptions:
     commits: int = 400  # sampled from a repository's history, merges left out
     seed: int = 7
     max_files: int = 600  # file versions a repository gives each teacher
+    files_of: Mapping[str, int] = field(default_factory=dict)  # the same for a language, where it is another number
     searched: int = 8000  # further commits looked through for grave faults, and for fixes
     max_fixes: int = 200  # hunks
 
@@ -122,9 +123,9 @@ def _records(
     for change in _changes(repository, others, hints.in_patch) if draw == "grave" else _changes(repository, sample):
         if language(change.file.path) in taught:
             by_language[language(change.file.path)].append(change)
-    most = options.max_files // _SHARE.get(draw, 1)
     concepts = load_concepts()
     for spoken, all_of in sorted(by_language.items()):
+        most = options.files_of.get(spoken, options.max_files) // _SHARE.get(draw, 1)
         chosen = random.Random(options.seed).sample(all_of, min(most, len(all_of)))
         own = [teacher for teacher in teachers if spoken in teacher.languages]
         for start in range(0, len(chosen), _BATCH):

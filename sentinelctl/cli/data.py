@@ -24,6 +24,10 @@ def mine_git(
     ] = None,
     commits: Annotated[int, typer.Option(min=1, help="Commits drawn from each history.")] = 3000,
     files: Annotated[int, typer.Option(min=1, help="File versions each analyzer is given, per language.")] = 1500,
+    files_of: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LANGUAGE=N", help="The same for one language, say one with a fast analyzer. Repeatable."),
+    ] = None,
     modules: Annotated[Path, typer.Option(help="The node_modules that holds eslint.")] = Path("node_modules"),
     draws: Annotated[
         list[str] | None,
@@ -49,7 +53,7 @@ def mine_git(
     if unknown := set(draws or ()) - set(DRAWS):
         raise UsageError(f"no draw is called {', '.join(sorted(unknown))}", remedy=f"there are {', '.join(DRAWS)}")
     chosen = [draw for draw in DRAWS if not draws or draw in draws]
-    options = MineOptions(commits=commits, max_files=files, searched=searched)
+    options = MineOptions(commits=commits, max_files=files, files_of=_numbers(files_of or []), searched=searched)
     teachers, absent = _teachers(modules)
     for sentence in absent:
         console.note(f"mining goes without one analyzer: {sentence}")
@@ -160,6 +164,20 @@ def _teachers(modules: Path) -> "tuple[list[Teacher], list[str]]":
         except TeacherAbsent as exc:
             absent.append(str(exc))
     return found, absent
+
+
+def _numbers(words: list[str]) -> dict[str, int]:
+    from model.inputs.tokenizer import LANGUAGES
+    from sentinelctl.errors import UsageError
+
+    parts = [word.partition("=") for word in words]
+    for language, _, number in parts:
+        if language not in LANGUAGES or not number.isdecimal() or not int(number):
+            raise UsageError(
+                f"--files-of {language}={number} is no LANGUAGE=N",
+                remedy=f"N counts from 1, and there are {', '.join(LANGUAGES)}",
+            )
+    return {language: int(number) for language, _, number in parts}
 
 
 def _called(path: Path) -> str:

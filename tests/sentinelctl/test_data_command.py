@@ -105,6 +105,8 @@ def test_without_an_origin_the_last_two_folders_do(tmp_path: Path) -> None:
         (["empty"], ["empty is no git repository with a commit in it"]),
         (["clone", "gone"], ["gone is no git repository with a commit in it"]),
         (["clone", "--commits", "0"], ["--commits"]),
+        (["clone", "--files-of", "python=0"], ["--files-of python=0 is no LANGUAGE=N", "there are python, "]),
+        (["clone", "--files-of", "cobol=5"], ["--files-of cobol=5 is no LANGUAGE=N"]),
         (["clone", "--draw", "lots"], ["no draw is called lots", "there are sample, grave, injected, fixes"]),
         ([], ["PATH"]),
     ],

@@ -212,12 +212,13 @@ def test_commits_and_files_are_drawn_by_the_seed(repository: Path, tmp_path: Pat
     for n in range(12):
         commit(repository, f"{n}.py", f"x = {n}\n")
 
-    def paths(run: str, **options: int) -> list[str]:
+    def paths(run: str, **options: Any) -> list[str]:
         return [each["path"] for each in mined(repository, tmp_path / run, marked(), options=MineOptions(**options))]
 
     assert len(paths("all")) == 12
     assert len(paths("commits", commits=5)) == 5
     assert len(paths("files", max_files=4)) == 4
+    assert len(paths("files of python", max_files=4, files_of={"python": 7, "go": 1})) == 7
     assert paths("commits again", commits=5) == paths("commits", commits=5)
     assert paths("another seed", commits=5, seed=8) != paths("commits", commits=5)
 
