@@ -1,6 +1,7 @@
 # make demo       the whole pipeline on this machine, against a local GitHub that serves this checkout
 # make test       every test; those that need a Docker engine are skipped where none answers
-# make test-full  the same with every round of the faults, and on Kafka too where SENTINEL_TEST_KAFKA=HOST:PORT is
+# make test-full  the same with every round of the faults, and on Kafka too at SENTINEL_TEST_KAFKA=HOST:PORT
+# make test-train the tests that train: recipe smoke from data to judged weights; needs torch (README)
 # make check      format, lint, types, import contracts, generated code
 
 PYTHON ?= python3
@@ -11,10 +12,10 @@ RUNTIME ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-full check format proto clean
+.PHONY: help demo test test-full test-train check format proto clean
 
 help:
-	@sed -n 's/^# //p' Makefile | sed -n '1,4p'
+	@sed -n 's/^# //p' Makefile | sed -n '1,5p'
 
 $(VENV)/.base: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -38,6 +39,11 @@ test-full: export SENTINEL_TEST_FULL = 1
 test-full: export SENTINEL_TEST_REPORT ?= build/faults.json
 test-full: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-train: $(VENV)/.dev
+	@$(BIN)/python -c 'import torch, safetensors' || { echo "make test-train needs torch: \
+	$(BIN)/python -m pip install torch 'safetensors>=0.5' (on Linux with --index-url https://download.pytorch.org/whl/cpu, without CUDA)"; exit 3; }
+	$(BIN)/python -m pytest tests/model -m train $(PYTEST_ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
