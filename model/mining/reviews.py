@@ -7,27 +7,23 @@ and how many bytes of the file it vouches for: what a killed run wrote behind th
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from model.dataset import DataError
 from model.mining.comments import comment_of, is_bot, kept, line_of
 
 
-class Page(Protocol):
-    """At most a hundred comments, the one changed longest ago first."""
+@dataclass(frozen=True, slots=True)
+class Page:
+    """At most a hundred comments with GitHub's fields, the one changed longest ago first."""
 
-    @property
-    def comments(self) -> Sequence[Mapping[str, Any]]: ...
-    @property
-    def etag(self) -> str: ...
-    @property
-    def has_next(self) -> bool: ...
-    @property
-    def is_unchanged(self) -> bool:
-        """The answer is still the one of the ETag that was sent; `comments` is empty then."""
+    comments: Sequence[Mapping[str, Any]] = ()
+    etag: str = ""
+    has_next: bool = False
+    is_unchanged: bool = False  # the answer is still the one of the ETag that was sent
 
 
 Ask = Callable[[str, int, str], Page]
@@ -40,6 +36,7 @@ class Mined:
 
     repository: str
     comments: int = 0
+    new: int = 0  # of them by the last run
     bots: int = 0
     bytes: int = 0
     since: str = ""
@@ -53,7 +50,7 @@ def mine_reviews(repository: str, out: Path, ask: Ask, progress: Callable[[Mined
     out.mkdir(parents=True, exist_ok=True)
     target = out / f"{repository.replace('/', '+')}.jsonl"
     state = target.with_suffix(".state.json")
-    mined = _load(state, repository)
+    mined = replace(_load(state, repository), new=0)
     with target.open("ab") as file:
         file.truncate(mined.bytes)
         while True:
@@ -68,6 +65,7 @@ def mine_reviews(repository: str, out: Path, ask: Ask, progress: Callable[[Mined
                     continue
                 file.write(line_of(kept(comment_of(document, repository))).encode("utf-8", "replace"))
                 mined.comments += 1
+                mined.new += 1
             file.flush()
             mined.bytes = file.tell()
             shown = {str(each["id"]): str(each["updated_at"]) for each in page.comments}

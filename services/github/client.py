@@ -36,6 +36,8 @@ from services.github.types import (
     PostedReview,
     PullRequest,
     Repo,
+    ReviewComment,
+    ReviewComments,
 )
 from services.settings import GitHubSettings
 from services.telemetry import Metrics
@@ -73,6 +75,7 @@ _FILES = TypeAdapter(tuple[ChangedFile, ...])
 _PULLS = TypeAdapter(tuple[PullRequest, ...])
 _REVIEWS = TypeAdapter(tuple[PostedReview, ...])
 _COMMENTS = TypeAdapter(tuple[PostedComment, ...])
+_REVIEW_COMMENTS = TypeAdapter(tuple[ReviewComment, ...])
 _PULL = TypeAdapter(PullRequest)
 _COMPARISON = TypeAdapter(Comparison)
 _COMMIT = TypeAdapter(_Commit)
@@ -205,6 +208,23 @@ class GitHub:
             "comments": [{"path": c.path, "line": c.line, "side": c.side, "body": c.body} for c in comments],
         }
         return _parsed(_REVIEW, await self._write(repo, f"/pulls/{number:d}/reviews", document))
+
+    async def review_comments(self, repo: Repo, *, since: str = "", page: int = 1, etag: str = "") -> ReviewComments:
+        """A hundred line comments of all pull requests changed since (ISO 8601), the one changed longest ago first."""
+        query = {
+            "sort": "updated",
+            "direction": "asc",
+            "per_page": 100,
+            "page": page,
+            **({"since": since} if since else {}),
+        }
+        url = self._root.join(f"repos/{repo.full_name}/pulls/comments?{urlencode(query)}")
+        headers = {"If-None-Match": etag} if etag else {}
+        response = await self._call("GET", url, repo.installation_id, headers=headers)
+        if etag and response.status_code == 304:
+            return ReviewComments(etag=etag, is_unchanged=True)
+        comments = _parsed(_REVIEW_COMMENTS, Page(response.content))
+        return ReviewComments(comments, response.headers.get("etag", ""), "next" in response.links)
 
     async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]:
         pages = self._pages(repo, f"{_commit_path(sha)}/comments", per_page=100)
