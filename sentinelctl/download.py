@@ -16,7 +16,6 @@ from sentinelctl.errors import SentinelError
 
 TRIES: Final = 6  # answers in a row that bring nothing
 MAX_WAIT_S: Final = 300.0
-_CHUNK: Final = 1 << 16
 _RANGE: Final = re.compile(r"bytes (?:([0-9]+)-[0-9]+|\*)/([0-9]+)")
 _PASSING: Final = (408, 425, 429, 500, 502, 503, 504)
 
@@ -98,7 +97,7 @@ class Downloads:
             new = response.headers.get("etag", "")
             _etag(part).write_text("" if new.startswith("W/") else new, "utf-8")  # a weak one does not vouch for bytes
             with part.open("ab" if there else "wb") as file:
-                for chunk in response.iter_raw(_CHUNK):
+                for chunk in response.iter_raw():
                     file.write(chunk)
                     there += len(chunk)
                     progress(there, total)

@@ -22,6 +22,7 @@ class Page:
 
     comments: Sequence[Mapping[str, Any]] = ()
     etag: str = ""
+    is_full: bool = False
     has_next: bool = False
     is_unchanged: bool = False  # the answer is still the one of the ETag that was sent
 
@@ -73,7 +74,7 @@ def mine_reviews(repository: str, out: Path, ask: Ask, progress: Callable[[Mined
                 _advance(mined, shown)
             else:
                 mined.seen |= shown
-                mined.etag = page.etag
+                mined.etag = "" if page.is_full else page.etag  # a full page stays as it is when another follows
             _save(state, mined)
             progress(mined)
             if not page.has_next:

@@ -45,8 +45,8 @@ def picture(counts: Mapping[tuple[str, str], int], title: str) -> str:
     parts.append(f'<text x="{_LEFT - 10}" y="{foot + 19}" text-anchor="end" fill="#78716c">all</text>')
     for at, severity in enumerate(WORST_FIRST):
         total = sum(counts.get((severity, each), 0) for each in there)
-        x = _LEFT + (at + 0.5) * _CELL - 1
-        parts.append(f'<text x="{x:g}" y="{foot + 19}" text-anchor="middle" font-weight="600">{total:,}</text>')
+        middle = _LEFT + (at + 0.5) * _CELL - 1
+        parts.append(f'<text x="{middle:g}" y="{foot + 19}" text-anchor="middle" font-weight="600">{total:,}</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img" aria-label="{escape(title)}" font-family="system-ui,sans-serif" font-size="12" fill="#44403c">'

@@ -129,7 +129,10 @@ def train(
 
 
 def fit(recipe: Recipe, data: Labelled, progress: Progress, clock: Callable[[], float]) -> tuple[TriageNetwork, float]:
-    """A network taught by all of `data`, and the minutes it took. The same seed gives the same network."""
+    """A network taught by all of `data`, and the minutes it took.
+
+    The same seed gives the same network, as long as steps end the run and not minutes.
+    """
     config = recipe.train
     torch.manual_seed(config.seed)
     network = TriageNetwork(recipe.encoder).train()

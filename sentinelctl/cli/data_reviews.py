@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 ARCHIVE = "https://data.gharchive.org"
+_TRIES = 3
+"""Answers in a row that GitHub did not give; its limits are waited out however often."""
 Out = Annotated[Path, typer.Option(help="Folder of the mined comments.")]
 
 
@@ -52,7 +54,7 @@ def fetch_reviews(console: "Console", settings: "Settings", name: str, out: Path
     from model.mining.reviews import Page, mine_reviews
     from sentinelctl.errors import SentinelError, UsageError
     from services.errors import ConfigError, Deferred, Poison, Retryable
-    from services.github.client import GitHub
+    from services.github.client import CREDENTIALS_RETRY_S, PER_PAGE, GitHub
     from services.github.types import GitHubLimited, Repo
     from services.telemetry import Metrics
 
@@ -71,15 +73,18 @@ def fetch_reviews(console: "Console", settings: "Settings", name: str, out: Path
             while True:
                 try:
                     got = runner.run(github.review_comments(repository, since=since, page=page, etag=etag))
-                except Deferred as exc:
-                    tries += not isinstance(exc, GitHubLimited)
-                    if tries > 3:
-                        raise
-                    console.note(f"{exc}; going on in {exc.retry_after_s:.0f} s")
+                except GitHubLimited as exc:
+                    console.note(f"{exc}; going on by itself")
                     time.sleep(exc.retry_after_s)
+                except Deferred as exc:
+                    tries += 1
+                    if tries > _TRIES or exc.retry_after_s >= CREDENTIALS_RETRY_S:
+                        raise
+                    console.note(f"{exc}; asking again")
+                    time.sleep(exc.retry_after_s * 2**tries)
                 else:
                     comments = [each.model_dump() for each in got.comments]
-                    return Page(comments, got.etag, got.has_next, got.is_unchanged)
+                    return Page(comments, got.etag, len(comments) >= PER_PAGE, got.has_next, got.is_unchanged)
 
         try:
             return mine_reviews(name, out, ask, tell)

@@ -45,6 +45,8 @@ from services.telemetry import Metrics
 MAX_CONNECTIONS = 10
 MAX_REDIRECTS = 3
 MAX_PAGES = 100
+PER_PAGE = 100
+"""Most that GitHub puts on a page of a list."""
 MAX_PACING_WAIT_S = 10.0
 """A write that would wait longer for our own pace is put off, so that it does not outlive its claim."""
 CREDENTIALS_RETRY_S = 60.0
@@ -172,12 +174,12 @@ class GitHub:
 
     async def pull_files(self, repo: Repo, number: int) -> tuple[ChangedFile, ...]:
         """At most MAX_FILES; PullRequest.changed_files says how many there are."""
-        pages = self._pages(repo, f"/pulls/{number:d}/files", per_page=100)
+        pages = self._pages(repo, f"/pulls/{number:d}/files", per_page=PER_PAGE)
         return tuple([file async for page in pages for file in _parsed(_FILES, page)])
 
     async def pulls_of_branch(self, repo: Repo, branch: str) -> tuple[PullRequest, ...]:
         """Open pull requests whose head is a branch of this name, in this repository or in a fork by its owner."""
-        pages = self._pages(repo, "/pulls", state="open", head=f"{repo.owner}:{branch}", per_page=100)
+        pages = self._pages(repo, "/pulls", state="open", head=f"{repo.owner}:{branch}", per_page=PER_PAGE)
         return tuple([pull async for page in pages for pull in _parsed(_PULLS, page)])
 
     async def compare(self, repo: Repo, base: str, head: str) -> Comparison:
@@ -194,7 +196,7 @@ class GitHub:
         return tuple([file async for page in pages for file in _parsed(_COMMIT, page).files])
 
     async def reviews(self, repo: Repo, number: int) -> tuple[PostedReview, ...]:
-        pages = self._pages(repo, f"/pulls/{number:d}/reviews", per_page=100)
+        pages = self._pages(repo, f"/pulls/{number:d}/reviews", per_page=PER_PAGE)
         return tuple([review async for page in pages for review in _parsed(_REVIEWS, page)])
 
     async def create_review(
@@ -214,7 +216,7 @@ class GitHub:
         query = {
             "sort": "updated",
             "direction": "asc",
-            "per_page": 100,
+            "per_page": PER_PAGE,
             "page": page,
             **({"since": since} if since else {}),
         }
@@ -227,7 +229,7 @@ class GitHub:
         return ReviewComments(comments, response.headers.get("etag", ""), "next" in response.links)
 
     async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]:
-        pages = self._pages(repo, f"{_commit_path(sha)}/comments", per_page=100)
+        pages = self._pages(repo, f"{_commit_path(sha)}/comments", per_page=PER_PAGE)
         return tuple([comment async for page in pages for comment in _parsed(_COMMENTS, page)])
 
     async def create_commit_comment(self, repo: Repo, sha: str, *, body: str) -> PostedComment:
