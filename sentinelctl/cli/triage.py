@@ -33,7 +33,7 @@ def triage(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of triage weights; default the shipped ones.")] = None,
 ) -> None:
-    """Sort the review comments that people wrote by severity and category.
+    """Sort review comments by severity and topic.
 
     Both are learned from keyword rules over the comment's own words: they say how it is worded, not how grave the
     matter is. --repo needs SENTINEL_GITHUB_TOKEN.
