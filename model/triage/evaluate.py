@@ -3,8 +3,8 @@
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import asdict, dataclass
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from model.config import TrainConfig
 from model.labels import CATEGORIES, SEVERITIES
 from model.mining.comments import Comment
+from model.triage import rule
+from model.triage.engine import Triage
 
 Ints = npt.NDArray[np.int64]
 Answers = tuple[Ints, Ints]
@@ -39,6 +41,26 @@ def figures(truth: Answers, said: Answers) -> Figures:
         recall=dict(zip(SEVERITIES, severity, strict=True)),
         category_accuracy=float((truth[1] == said[1]).mean()),
         category_balanced_accuracy=_mean(category),
+    )
+
+
+def judge(engine: Triage, comments: Sequence[Comment]) -> dict[str, Any]:
+    """Weights on comments that they may or may not have been taught by, beside the commonest answer and the rules."""
+    truth = labels_of(comments)
+    verdicts = engine.classify(comments)
+    said = (
+        np.array([SEVERITIES.index(each.severity) for each in verdicts], np.int64),
+        np.array([CATEGORIES.index(each.category) for each in verdicts], np.int64),
+    )
+    answers = {"model": said, "majority": majority(truth, len(comments)), "rule": labels_of(comments)}
+    return {"comments": len(comments), **{name: asdict(figures(truth, each)) for name, each in answers.items()}}
+
+
+def labels_of(comments: Sequence[Comment]) -> Answers:
+    """What the rules say of each."""
+    return (
+        np.array([SEVERITIES.index(rule.severity_of(each.body)) for each in comments], np.int64),
+        np.array([CATEGORIES.index(rule.category_of(each.body)) for each in comments], np.int64),
     )
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from model.labels import CATEGORIES, SEVERITIES
 
-_LEFT, _TOP, _CELL, _ROW, _BARS = 118, 64, 66, 26, 150  # pixels; _BARS: of the longest bar
+_LEFT, _TOP, _CELL, _ROW, _BARS = 118, 64, 82, 26, 150  # pixels; _BARS: of the longest bar
 _TINTS: Final = {"critical": "#b91c1c", "bug": "#c2410c", "suggestion": "#0b62c4", "nit": "#6b7280"}
 WORST_FIRST: Final = tuple(reversed(SEVERITIES))
 

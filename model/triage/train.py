@@ -1,7 +1,7 @@
 """One training of triage: comments to a folder of int8 weights, with figures on comments held out.
 
-What is shipped is taught by every comment; the figures are those of runs that were not: each repository in turn left
-out, and the last fifth in time.
+What is shipped is taught by every comment; the figures are those of runs that were not (each repository in turn left
+out, and the last fifth in time), and its own on comments of other repositories.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from model.mining.comments import Comment
 from model.quantize import quantize_weights
 from model.train import VERSION, schedule
 from model.triage import engine, rule
-from model.triage.evaluate import figures, linear, majority
+from model.triage.evaluate import figures, judge, labels_of, linear, majority
 from model.triage.network import TriageNetwork
 from model.triage.words import batch_of, words_of
 
@@ -66,12 +66,8 @@ class Labelled:
 
 
 def labelled(comments: Sequence[Comment]) -> Labelled:
-    return Labelled(
-        list(comments),
-        [words_of(each.body, each.path, each.diff_hunk) for each in comments],
-        np.array([SEVERITIES.index(rule.severity_of(each.body)) for each in comments], np.int64),
-        np.array([CATEGORIES.index(rule.category_of(each.body)) for each in comments], np.int64),
-    )
+    words = [words_of(each.body, each.path, each.diff_hunk) for each in comments]
+    return Labelled(list(comments), words, *labels_of(comments))
 
 
 def train(
@@ -82,8 +78,12 @@ def train(
     clock: Callable[[], float] = time.monotonic,
     *,
     is_judged: bool = True,
+    elsewhere: Sequence[Comment] = (),
 ) -> dict[str, Any]:
-    """Writes weights and manifest into `out`, and returns the manifest. Raises DataError."""
+    """Writes weights and manifest into `out`, and returns the manifest. Raises DataError.
+
+    elsewhere: comments that are never taught, on which the very file that is written is judged.
+    """
     if len(comments) < LEAST:
         raise DataError(f"{len(comments)} comments are too few to learn from; give at least {LEAST}")
     torch.set_num_threads(recipe.train.threads)
@@ -122,10 +122,24 @@ def train(
         },
         "heldout": heldout,
     }
-    (out / "manifest.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    _write(out, document)
+    if elsewhere:
+        found = judge(engine.load_triage(out), elsewhere)
+        found["linear"] = asdict(
+            figures(
+                labels_of(elsewhere), linear(data.comments, (data.severity, data.category), elsewhere, recipe.train)
+            )
+        )
+        title = f"{len({each.repository for each in elsewhere})} other repositories"
+        document["heldout"] = {title: found, **heldout}
+        _write(out, document)
     gap = _gap(network, out, data)
     progress(f"int8 beside torch: largest difference of a probability {gap:.4f}")
     return document
+
+
+def _write(out: Path, document: dict[str, Any]) -> None:
+    (out / "manifest.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
 
 
 def fit(recipe: Recipe, data: Labelled, progress: Progress, clock: Callable[[], float]) -> tuple[TriageNetwork, float]:
@@ -212,7 +226,7 @@ def _judge(
             "model": _best(scores),
             "linear": linear(known.comments, (known.severity, known.category), rest.comments, recipe.train),
             "majority": majority((known.severity, known.category), len(rest)),
-            "rule": _ruled(rest.comments),
+            "rule": labels_of(rest.comments),
         }
         truth = (rest.severity, rest.category)
         judged = {name: asdict(figures(truth, each)) for name, each in answers.items()}
@@ -238,11 +252,6 @@ def _judge(
 def _best(scores: engine.Floats) -> tuple[Ints, Ints]:
     severity, category = engine.split(scores)
     return severity.argmax(-1), category.argmax(-1)
-
-
-def _ruled(comments: Sequence[Comment]) -> tuple[Ints, Ints]:
-    again = labelled(comments)
-    return again.severity, again.category
 
 
 def _weights(labels: Ints, outputs: int, config: TrainConfig) -> torch.Tensor:

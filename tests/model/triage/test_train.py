@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from model.triage.train import train
 
     folder = tmp_path_factory.mktemp("triage")
-    train(RECIPE, KNOWN, folder, lambda _: None, clock=still)
+    train(RECIPE, KNOWN, folder, lambda _: None, clock=still, elsewhere=made.comments(90, "made/elsewhere"))
     return folder
 
 
@@ -41,13 +41,21 @@ def engine(folder: Path) -> Triage:
 
 def test_the_rule_is_learned_beside_what_knows_less_and_scores_one_itself(folder: Path) -> None:
     heldout = json.loads((folder / "manifest.json").read_text("utf-8"))["heldout"]
-    assert list(heldout) == ["one repository left out", "without made/other", "without made/up", "later in time"]
+    assert list(heldout) == [
+        "1 other repositories",
+        "one repository left out",
+        "without made/other",
+        "without made/up",
+        "later in time",
+    ]
     for found in heldout.values():
         assert found["model"]["accuracy"] > 0.9
         assert found["model"]["balanced_accuracy"] > 0.8
         assert found["majority"]["balanced_accuracy"] == pytest.approx(0.25)
         assert found["rule"]["accuracy"] == found["rule"]["category_accuracy"] == 1.0
+        assert found["linear"]["accuracy"] > found["majority"]["accuracy"]
     assert heldout["later in time"]["comments"] == 60
+    assert heldout["1 other repositories"]["comments"] == 90
 
 
 def test_what_was_written_answers_as_it_was_trained(engine: Triage) -> None:
