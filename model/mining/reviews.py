@@ -2,7 +2,7 @@
 
 Pages are asked for by time of change rather than by number: a comment that is edited meanwhile moves to the end, and
 numbered pages would then leave one out. The state beside the file names the question that was asked last, its ETag,
-and how many bytes of the file it vouches for: what a killed run wrote behind them is cut off.
+and how many lines of the file it vouches for: what a killed run wrote behind them is cut off.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from model.dataset import DataError
 from model.mining.comments import comment_of, is_bot, kept, line_of
@@ -36,10 +36,9 @@ class Mined:
     """What is known of a repository's file; it stands beside it as JSON."""
 
     repository: str
-    comments: int = 0
+    comments: int = 0  # a line each
     new: int = 0  # of them by the last run
     bots: int = 0
-    bytes: int = 0
     since: str = ""
     page: int = 1
     etag: str = ""
@@ -52,8 +51,9 @@ def mine_reviews(repository: str, out: Path, ask: Ask, progress: Callable[[Mined
     target = out / f"{repository.replace('/', '+')}.jsonl"
     state = target.with_suffix(".state.json")
     mined = replace(_load(state, repository), new=0)
-    with target.open("ab") as file:
-        file.truncate(mined.bytes)
+    target.touch()
+    with target.open("r+b") as file:
+        _cut(file, mined.comments, state)
         while True:
             page = ask(mined.since, mined.page, mined.etag)
             if page.is_unchanged:
@@ -68,7 +68,6 @@ def mine_reviews(repository: str, out: Path, ask: Ask, progress: Callable[[Mined
                 mined.comments += 1
                 mined.new += 1
             file.flush()
-            mined.bytes = file.tell()
             shown = {str(each["id"]): str(each["updated_at"]) for each in page.comments}
             if page.has_next:
                 _advance(mined, shown)
@@ -93,6 +92,15 @@ def _advance(mined: Mined, shown: dict[str, str]) -> None:
     else:
         mined.page += 1
         mined.seen |= shown
+
+
+def _cut(file: IO[bytes], lines: int, state: Path) -> None:
+    """Leaves the file at the end of that many lines, and nothing behind it."""
+    for _ in range(lines):
+        if not file.readline().endswith(b"\n"):
+            raise DataError(f"{file.name} has fewer lines than {state} says; remove both to begin anew")
+    file.seek(file.tell())  # from reading to writing
+    file.truncate()
 
 
 def _load(state: Path, repository: str) -> Mined:

@@ -131,7 +131,7 @@ def train(
             )
         )
         title = f"{len({each.repository for each in elsewhere})} other repositories"
-        document["heldout"] = {title: found, **heldout}
+        document["heldout"] = {**heldout, title: found}
         _write(out, document)
     gap = _gap(network, out, data)
     progress(f"int8 beside torch: largest difference of a probability {gap:.4f}")

@@ -39,7 +39,7 @@ def mine_reviews(
     found = []
     for name in repo:
         mined = fetch_reviews(console, settings, name, out)
-        found.append({key: getattr(mined, key) for key in ("repository", "comments", "new", "bots", "bytes")})
+        found.append({key: getattr(mined, key) for key in ("repository", "comments", "new", "bots")})
         console.note(f"{name}: {mined.new:,} new comments, {mined.comments:,} in all; {mined.bots:,} of bots left out")
     if console.is_json:
         console.document({"version": 1, "repositories": found})

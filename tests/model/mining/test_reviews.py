@@ -9,6 +9,7 @@ import pytest
 
 from model.dataset import DataError
 from model.mining.comments import read
+from model.mining.label import label
 from model.mining.reviews import Mined, Page, mine_reviews
 
 SIZE = 4
@@ -123,6 +124,22 @@ def test_a_run_that_broke_off_is_gone_on_from(hub: Hub, tmp_path: Path, breaks_a
     mine(hub, tmp_path)
     assert ids(tmp_path) == list(range(1, 10))
     assert len(hub.asked) - asked <= 5 - breaks_at
+
+
+def test_a_file_that_was_labelled_meanwhile_is_gone_on_from(hub: Hub, tmp_path: Path) -> None:
+    mine(hub, tmp_path)
+    label(tmp_path)
+    hub.put(11, 40)
+    mine(hub, tmp_path)
+    assert ids(tmp_path) == [*range(1, 10), 11]
+    assert label(tmp_path).total() == 10
+
+
+def test_a_file_shorter_than_its_state_says_is_refused(hub: Hub, tmp_path: Path) -> None:
+    mine(hub, tmp_path)
+    (tmp_path / "octo+hello.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match=r"fewer lines than .*octo\+hello\.state\.json says"):
+        mine(hub, tmp_path)
 
 
 def test_bots_are_left_out_and_counted(hub: Hub, tmp_path: Path) -> None:
