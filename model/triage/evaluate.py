@@ -70,7 +70,7 @@ def majority(known: Answers, number: int) -> Answers:
 
 
 def linear(
-    train: Sequence[Comment], known: Answers, asked: Sequence[Comment], config: TrainConfig, passes: int = 3
+    train: Sequence[Comment], known: Answers, asked: Sequence[Comment], config: TrainConfig, passes: int = 2
 ) -> Answers:
     """Multinomial logistic regression on hashed n-grams of the comment: characters 2 to 5, words 1 to 3. Needs torch.
 

@@ -18,7 +18,7 @@ from model.inputs.files import language
 from model.mining.private import drop_secrets
 
 MAX_WORDS: Final = 256  # of a row
-_HUNK_WORDS: Final = 12  # the last of the hunk: GitHub's diff_hunk ends at the line commented on
+_HUNK_WORDS: Final = 8  # the last of the hunk: GitHub's diff_hunk ends at the line commented on
 _CHARS: Final = 20_000  # of a comment that are read
 _HUNK_CHARS: Final = 400
 _LONGEST: Final = 16  # characters of a word; a longer one is cut into several
@@ -41,8 +41,8 @@ class Batch:
 
 
 def words_of(body: str, path: str, hunk: str) -> list[str]:
-    """The keys of a row: the file's language, the comment, the end of the hunk."""
-    comment = _split(drop_secrets(body[:_CHARS]))[: MAX_WORDS - 1 - _HUNK_WORDS]
+    """The keys of a row: the file's language, the words of the comment, each once, and the end of the hunk."""
+    comment = list(dict.fromkeys(_split(drop_secrets(body[:_CHARS]))))[: MAX_WORDS - 1 - _HUNK_WORDS]
     shown = _split(drop_secrets(hunk[-_HUNK_CHARS:]))[-_HUNK_WORDS:]
     return [f"\1{language(path)}", *comment, *(f"\2{word}" for word in shown)]
 

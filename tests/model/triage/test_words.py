@@ -9,11 +9,11 @@ BUCKETS = 4096
 
 
 def test_a_row_is_the_language_the_comment_and_the_end_of_the_hunk() -> None:
-    words = words_of("parseHTTPHeader is wrong, see #123", "src/a.py", "@@ -1 +1 @@\n+return total")
+    words = words_of("parseHTTPHeader is wrong, wrong, see #123", "src/a.py", "@@ -1 +1 @@\n+return total")
     assert words[:9] == ["\1python", "parse", "http", "header", "is", "wrong", ",", "see", "#"]
     assert words[9:] == [
         "0",
-        *(f"\2{word}" for word in ["@", "@", "-", "0", "+", "0", "@", "@", "+", "return", "total"]),
+        *(f"\2{word}" for word in ["0", "+", "0", "@", "@", "+", "return", "total"]),
     ]
 
 
