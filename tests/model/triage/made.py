@@ -5,6 +5,7 @@ import random
 from dataclasses import asdict
 from pathlib import Path
 
+from model.config import EncoderConfig, Recipe, TrainConfig
 from model.mining.comments import Comment
 
 OPENINGS = ("this", "the loop here", "I think that", "please", "line below")
@@ -46,3 +47,11 @@ def write(path: Path, found: list[Comment]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(asdict(each)) + "\n" for each in found), "utf-8")
     return path
+
+
+RECIPE = Recipe(
+    "smoke",
+    EncoderConfig(vocab_size=2048, width=32, layers=1, heads=2, hidden=64, bigrams=0, max_tokens=256),
+    TrainConfig(max_steps=60, batch_rows=32, learning_rate=6e-3, temper=0.25, minutes=5),
+)
+KNOWN = [each for name in ("made/up", "made/other") for each in comments(150, name)]

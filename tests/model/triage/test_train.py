@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError
 from model.engine import ModelError
 from model.triage.engine import ONNX, Triage, load_triage
@@ -17,20 +16,13 @@ from tests.model.triage import made
 pytest.importorskip("torch")
 pytestmark = pytest.mark.train
 
-RECIPE = Recipe(
-    "smoke",
-    EncoderConfig(vocab_size=2048, width=32, layers=1, heads=2, hidden=64, bigrams=0, max_tokens=256),
-    TrainConfig(max_steps=60, batch_rows=32, learning_rate=6e-3, temper=0.25, minutes=5),
-)
-KNOWN = [each for name in ("made/up", "made/other") for each in made.comments(150, name)]
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from model.triage.train import train
 
     folder = tmp_path_factory.mktemp("triage")
-    train(RECIPE, KNOWN, folder, lambda _: None, clock=still, elsewhere=made.comments(90, "made/elsewhere"))
+    train(made.RECIPE, made.KNOWN, folder, lambda _: None, clock=still, elsewhere=made.comments(90, "made/elsewhere"))
     return folder
 
 
@@ -66,7 +58,7 @@ def test_what_was_written_answers_as_it_was_trained(engine: Triage) -> None:
 
 
 def test_an_answer_does_not_depend_on_its_company(engine: Triage) -> None:
-    many = [made.comment(f"{each.body} {'and so on ' * (at % 30)}") for at, each in enumerate(KNOWN[:80])]
+    many = [made.comment(f"{each.body} {'and so on ' * (at % 30)}") for at, each in enumerate(made.KNOWN[:80])]
     together = engine.classify(many)
     alone = [engine.classify([each])[0] for each in many]
     assert [each.severity for each in together] == [each.severity for each in alone]
@@ -81,7 +73,7 @@ def test_no_comment_has_no_answer_and_an_empty_one_has_one(engine: Triage) -> No
 def test_the_same_seed_gives_the_same_weights(folder: Path, tmp_path: Path) -> None:
     from model.triage.train import train
 
-    train(RECIPE, KNOWN, tmp_path, lambda _: None, clock=still, is_judged=False)
+    train(made.RECIPE, made.KNOWN, tmp_path, lambda _: None, clock=still, is_judged=False)
     again = json.loads((tmp_path / "manifest.json").read_text("utf-8"))
     assert again["files"] == json.loads((folder / "manifest.json").read_text("utf-8"))["files"]
     assert again["heldout"] == {}
@@ -91,7 +83,7 @@ def test_too_few_comments_are_refused(tmp_path: Path) -> None:
     from model.triage.train import train
 
     with pytest.raises(DataError, match="3 comments are too few"):
-        train(RECIPE, KNOWN[:3], tmp_path, lambda _: None)
+        train(made.RECIPE, made.KNOWN[:3], tmp_path, lambda _: None)
 
 
 @pytest.mark.parametrize(
