@@ -55,6 +55,11 @@ class Triage:
 def load_triage(weights: Path | None = None) -> Triage:
     """The shipped weights, or a folder that `sentinelctl model train-triage` wrote. Raises ModelError."""
     folder = weights or WEIGHTS
+    if not (folder / "manifest.json").exists():
+        raise ModelError(
+            f"no triage weights in {folder}; `sentinelctl model train-triage --data FILE --out DIR` makes them, and "
+            "--weights DIR uses them"
+        )
     manifest = read_manifest(folder)
     document = manifest.document
     wanted = {"task": TASK, "severities": list(SEVERITIES), "categories": list(CATEGORIES)}

@@ -101,7 +101,11 @@ def test_an_empty_file_is_an_empty_table(tmp_path: Path, weights: Path, run: Run
         ((), 2, "give --repo OWNER/NAME or --file FILE"),
         (("--repo", "a/b", "--file", "x"), 2, "give --repo OWNER/NAME or --file FILE"),
         (("--file", "none.jsonl", "--weights", WEIGHTS), 1, "where triage reads 'triage'"),
-        (("--file", "none.jsonl", "--weights", "nowhere"), 1, "no model at nowhere/manifest.json"),
+        (
+            ("--file", "none.jsonl", "--weights", "nowhere"),
+            1,
+            "no triage weights in nowhere; `sentinelctl model train-triage",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(run: Run, words: tuple[object, ...], code: int, says: str) -> None:
