@@ -21,6 +21,7 @@ from model.inputs.diff import DiffError, FileDiff, Hunk, parse_diff
 from model.inputs.files import is_test_path, language, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
 from model.mining import hints, inject
+from model.mining.private import drop_secrets
 from model.teachers import Diagnostic, Teacher
 
 _BATCH: Final = 300  # files an analyzer is given at once
@@ -42,10 +43,6 @@ _NO_FIX: Final = re.compile(
     r"|comments?)\b"
 )
 _COMMIT: Final = re.compile(rb"\0([0-9a-f]{40}) ([0-9]+)\n")
-_EMAIL: Final = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
-_SECRET: Final = re.compile(
-    r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{20,}|xox[abp]-[\w-]{10,}|eyJ[\w-]{20,}\.[\w-]{10,}|[0-9a-fA-F]{32,}|[A-Za-z0-9+/]{48,}={0,2}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,8 +347,7 @@ def _record(
 
 def _drop_secrets(text: str) -> str:
     """Addresses and what looks like a secret leave the text before it is written anywhere."""
-    text = _EMAIL.sub("user@example.org", text[:_MAX_LINE_CHARS])
-    return _SECRET.sub(lambda found: "x" * min(len(found[0]), 40), text)
+    return drop_secrets(text[:_MAX_LINE_CHARS])
 
 
 def _licence(repository: Path) -> str:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = (
     ("demo", False),
     ("review", False),
+    ("triage", False),
     ("up", False),
     ("down", False),
     ("restart", False),

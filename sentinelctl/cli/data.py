@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sentinelctl.cli import data_reviews
+
 if TYPE_CHECKING:
     from model.teachers import Teacher
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Mine git histories into data for training.")
+data_reviews.register(app)
 
 Out = Annotated[Path, typer.Option(help="Folder of the mined data, one file a repository.")]
 

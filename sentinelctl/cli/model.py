@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sentinelctl.cli import model_triage
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from model.inputs.diff import Hunk
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, train, judge or export the model.")
+model_triage.register(app)
 
 Weights = Annotated[Path | None, typer.Option(help="Folder of weights; default the shipped ones.")]
 Data = Annotated[Path, typer.Option(help="Folder that `sentinelctl data mine-git` filled.")]

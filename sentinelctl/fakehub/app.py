@@ -651,6 +651,23 @@ def _list_comments(call: Call) -> Reply:
     return _listed(call, found, lambda one: shapes.comment(one, pull, served, call.origin))
 
 
+def _list_all_comments(call: Call) -> Reply:
+    """Of every pull request. Nothing changes a comment here, so `updated` is when it was created."""
+    served = call.repository
+    found = [
+        (pull, one)
+        for pull in served.pulls.values()
+        for review in pull.reviews
+        if review.state != "PENDING"
+        for one in review.comments
+        if shapes.utc(one.created_at_ns) >= call.query.get("since", "")
+    ]
+    # Without `sort` GitHub passes over `direction` and lists by id, which grows with time.
+    is_falling = "sort" in call.query and call.query.get("direction", "desc") == "desc"
+    found.sort(key=lambda each: each[1].id, reverse=is_falling)
+    return _listed(call, found, lambda each: shapes.comment(each[1], each[0], served, call.origin))
+
+
 def _create_comment(call: Call) -> Reply:
     comment = call.hub.create_comment(call.repository, call.pull, call.user, call.body)
     return Reply(shapes.comment(comment, call.pull, call.repository, call.origin), 201)
@@ -933,6 +950,7 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("GET", f"{_REPO}/compare/{{basehead:path}}", _compare, "token"),
     ("GET", f"{_REPO}/contents/{{path:path}}", _get_contents, "token"),
     ("GET", f"{_REPO}/pulls", _list_pulls, "token"),
+    ("GET", f"{_REPO}/pulls/comments", _list_all_comments, "token"),
     ("GET", _PULL, _get_pull, "token"),
     ("GET", f"{_PULL}/files", _list_pull_files, "token"),
     ("GET", f"{_PULL}/comments", _list_comments, "token"),

@@ -36,6 +36,8 @@ from services.github.types import (
     PostedReview,
     PullRequest,
     Repo,
+    ReviewComment,
+    ReviewComments,
 )
 from services.settings import GitHubSettings
 from services.telemetry import Metrics
@@ -43,6 +45,8 @@ from services.telemetry import Metrics
 MAX_CONNECTIONS = 10
 MAX_REDIRECTS = 3
 MAX_PAGES = 100
+PER_PAGE = 100
+"""Most that GitHub puts on a page of a list."""
 MAX_PACING_WAIT_S = 10.0
 """A write that would wait longer for our own pace is put off, so that it does not outlive its claim."""
 CREDENTIALS_RETRY_S = 60.0
@@ -73,6 +77,7 @@ _FILES = TypeAdapter(tuple[ChangedFile, ...])
 _PULLS = TypeAdapter(tuple[PullRequest, ...])
 _REVIEWS = TypeAdapter(tuple[PostedReview, ...])
 _COMMENTS = TypeAdapter(tuple[PostedComment, ...])
+_REVIEW_COMMENTS = TypeAdapter(tuple[ReviewComment, ...])
 _PULL = TypeAdapter(PullRequest)
 _COMPARISON = TypeAdapter(Comparison)
 _COMMIT = TypeAdapter(_Commit)
@@ -169,12 +174,12 @@ class GitHub:
 
     async def pull_files(self, repo: Repo, number: int) -> tuple[ChangedFile, ...]:
         """At most MAX_FILES; PullRequest.changed_files says how many there are."""
-        pages = self._pages(repo, f"/pulls/{number:d}/files", per_page=100)
+        pages = self._pages(repo, f"/pulls/{number:d}/files", per_page=PER_PAGE)
         return tuple([file async for page in pages for file in _parsed(_FILES, page)])
 
     async def pulls_of_branch(self, repo: Repo, branch: str) -> tuple[PullRequest, ...]:
         """Open pull requests whose head is a branch of this name, in this repository or in a fork by its owner."""
-        pages = self._pages(repo, "/pulls", state="open", head=f"{repo.owner}:{branch}", per_page=100)
+        pages = self._pages(repo, "/pulls", state="open", head=f"{repo.owner}:{branch}", per_page=PER_PAGE)
         return tuple([pull async for page in pages for pull in _parsed(_PULLS, page)])
 
     async def compare(self, repo: Repo, base: str, head: str) -> Comparison:
@@ -191,7 +196,7 @@ class GitHub:
         return tuple([file async for page in pages for file in _parsed(_COMMIT, page).files])
 
     async def reviews(self, repo: Repo, number: int) -> tuple[PostedReview, ...]:
-        pages = self._pages(repo, f"/pulls/{number:d}/reviews", per_page=100)
+        pages = self._pages(repo, f"/pulls/{number:d}/reviews", per_page=PER_PAGE)
         return tuple([review async for page in pages for review in _parsed(_REVIEWS, page)])
 
     async def create_review(
@@ -206,8 +211,25 @@ class GitHub:
         }
         return _parsed(_REVIEW, await self._write(repo, f"/pulls/{number:d}/reviews", document))
 
+    async def review_comments(self, repo: Repo, *, since: str = "", page: int = 1, etag: str = "") -> ReviewComments:
+        """A hundred line comments of all pull requests changed since (ISO 8601), the one changed longest ago first."""
+        query = {
+            "sort": "updated",
+            "direction": "asc",
+            "per_page": PER_PAGE,
+            "page": page,
+            **({"since": since} if since else {}),
+        }
+        url = self._root.join(f"repos/{repo.full_name}/pulls/comments?{urlencode(query)}")
+        headers = {"If-None-Match": etag} if etag else {}
+        response = await self._call("GET", url, repo.installation_id, headers=headers)
+        if etag and response.status_code == 304:
+            return ReviewComments(etag=etag, is_unchanged=True)
+        comments = _parsed(_REVIEW_COMMENTS, Page(response.content))
+        return ReviewComments(comments, response.headers.get("etag", ""), "next" in response.links)
+
     async def commit_comments(self, repo: Repo, sha: str) -> tuple[PostedComment, ...]:
-        pages = self._pages(repo, f"{_commit_path(sha)}/comments", per_page=100)
+        pages = self._pages(repo, f"{_commit_path(sha)}/comments", per_page=PER_PAGE)
         return tuple([comment async for page in pages for comment in _parsed(_COMMENTS, page)])
 
     async def create_commit_comment(self, repo: Repo, sha: str, *, body: str) -> PostedComment:

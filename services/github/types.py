@@ -109,6 +109,40 @@ class PostedComment(Answer):
     html_url: str = ""
 
 
+class Author(Answer):
+    login: str
+    type: str = "User"
+
+
+class ReviewComment(Answer):
+    """A comment on a line of a pull request."""
+
+    id: int
+    user: Author | None = None
+    """None when the account is gone."""
+    body: str
+    path: str
+    diff_hunk: str = ""
+    line: int | None = None
+    original_line: int | None = None
+    side: str | None = None
+    in_reply_to_id: int | None = None
+    original_commit_id: str = ""
+    pull_request_url: str = ""
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewComments:
+    """One page of them. `is_unchanged`: the answer is still that of the ETag which was sent, and is not sent again."""
+
+    comments: tuple[ReviewComment, ...] = ()
+    etag: str = ""
+    has_next: bool = False
+    is_unchanged: bool = False
+
+
 Anchor = tuple[str, int, str]
 """path, line, side: where a comment of a review sits."""
 

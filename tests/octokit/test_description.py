@@ -102,6 +102,7 @@ async def test_every_route_answers_as_github_describes_it(
         f"{REPO}/contents/two_hunks.py?ref=main",
         f"{REPO}/contents/a%20folder",
         f"{REPO}/pulls?state=all&head=local:topic",
+        f"{REPO}/pulls/comments?sort=updated&direction=asc&since=2020-01-01T00:00:00Z",
         run,
         f"{run}/annotations",
         PULL,
@@ -148,6 +149,7 @@ async def test_our_client_asks_for_nothing_that_github_does_not_describe(
         await github.reviews(repo, 1)
         await github.create_commit_comment(repo, sha, body="text")
         await github.commit_comments(repo, sha)
+        await github.review_comments(repo, since="2020-01-01T00:00:00Z", page=2)
     assert judged.faults == []
     assert {status for _, status in judged.seen} == {200, 201}
     asked = {name for name, value in vars(GitHub).items() if not name.startswith("_") and callable(value)}
@@ -161,6 +163,7 @@ async def test_our_client_asks_for_nothing_that_github_does_not_describe(
         "reviews",
         "create_commit_comment",
         "commit_comments",
+        "review_comments",
     }
 
 

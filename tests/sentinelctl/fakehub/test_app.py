@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sentinelctl.fakehub.app import create_app
-from sentinelctl.fakehub.hub import FakeHub, Pull, Repository
+from sentinelctl.fakehub.hub import TOKEN_USER, FakeHub, Pull, Repository
 
 from .conftest import NEW, Workshop, lines, new_workshop
 
@@ -206,6 +206,31 @@ async def test_a_review_without_an_event_is_pending_and_not_visible(
     assert (first["state"], "submitted_at" in first, hub.visible()) == ("PENDING", False, [])
     again = await client.post(f"{REPO}/pulls/1/reviews", json=pending)
     assert again.json()["errors"] == ["User can only have one pending review per pull request"]
+
+
+async def test_comments_of_all_pull_requests_are_listed_by_time_and_since(
+    client: httpx2.AsyncClient, hub: FakeHub, served: Repository, pull: Pull
+) -> None:
+    now_s = 1_700_000_000
+    hub.clock_ns = lambda: now_s * 10**9
+    other = hub.create_pull(served, base="HEAD~1", head="HEAD", head_ref="another")
+    for of in (other, pull, other):
+        comment = {"commit_id": of.head_sha, "path": "two_hunks.py", "line": 3, "side": "RIGHT", "body": f"{now_s}"}
+        hub.create_comment(served, of, TOKEN_USER, comment)
+        now_s += 60
+    del comment["commit_id"]
+    hub.create_review(served, pull, TOKEN_USER, {"comments": [comment]})  # pending, so not shown
+
+    async def asked(**query: str) -> list[str]:
+        return [one["body"] for one in (await client.get(f"{REPO}/pulls/comments", params=query)).json()]
+
+    first, second, third = (str(1_700_000_000 + 60 * at) for at in range(3))
+    assert await asked() == await asked(sort="updated", direction="asc") == [first, second, third]
+    assert await asked(direction="desc") == [first, second, third]
+    assert await asked(sort="created") == [third, second, first]
+    assert await asked(since="2023-11-14T22:14:20Z") == [second, third]
+    assert await asked(since="2023-11-14T22:14:21Z") == [third]
+    assert await asked(per_page="2", page="2") == [third]
 
 
 async def test_a_commit_comment_is_listed_and_visible(

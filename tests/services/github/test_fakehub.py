@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sentinelctl.fakehub.app import create_app
 from sentinelctl.fakehub.hub import APP_ID, INSTALLATION_ID, FakeHub
-from services.github.client import GitHub
+from services.github.client import PER_PAGE, GitHub
 from services.github.types import GitHubNotFound, GitHubRejected, GitHubUnavailable, InlineComment, Repo
 from services.settings import GitHubSettings
 from services.telemetry import Metrics
@@ -111,6 +111,25 @@ async def test_a_comment_on_a_commit_is_posted_and_found_again(hub: FakeHub, rep
     async with connect(hub) as github:
         posted = await github.create_commit_comment(repo, sha, body="seen")
         assert [comment.id for comment in await github.commit_comments(repo, sha)] == [posted.id]
+
+
+async def test_line_comments_of_all_pull_requests_by_page_since_and_etag(hub: FakeHub, repo: Repo) -> None:
+    made = hub.create_pull(hub.repositories[0], base="main~1", head="main")
+    async with connect(hub) as github:
+        said = [InlineComment("a.py", 2, "RIGHT", str(number)) for number in range(PER_PAGE + 1)]
+        await github.create_review(repo, made.number, commit_sha=made.head_sha, body="seen", comments=said)
+        first = await github.review_comments(repo)
+        second = await github.review_comments(repo, page=2, since=first.comments[0].updated_at)
+        again = await github.review_comments(repo, page=2, since=first.comments[0].updated_at, etag=second.etag)
+        assert (await github.review_comments(repo, since="2999-01-01T00:00:00Z")).comments == ()
+    assert [each.body for each in (*first.comments, *second.comments)] == [each.body for each in said]
+    assert (first.has_next, second.has_next) == (True, False)
+    assert (again.is_unchanged, again.comments, again.etag) == (True, (), second.etag)
+    one = first.comments[0]
+    assert (one.path, one.line, one.side, one.original_commit_id) == ("a.py", 2, "RIGHT", made.head_sha)
+    assert one.diff_hunk.endswith("+2")
+    assert one.user is not None
+    assert one.user.type == "User"
 
 
 async def test_an_app_gets_a_token_for_its_installation(hub: FakeHub, repo: Repo) -> None:
