@@ -22,7 +22,7 @@ def dated(at_day: float, path: str, *texts: str, labels: dict[int, list[str]] | 
     return Dated(record_of(raw), BEGAN + int(at_day * DAY))
 
 
-def daily(days: int = 100) -> Iterator[Dated]:
+def daily(days: int = 120) -> Iterator[Dated]:
     """Ten lines a day, one of them bare."""
     for at in range(days):
         yield dated(at, f"m{at}.py", *[f"x = {at * 10 + n}" for n in range(9)], "except:", labels={9: ["bare_except"]})
@@ -30,25 +30,28 @@ def daily(days: int = 100) -> Iterator[Dated]:
 
 def test_the_newest_fifth_judges_and_what_came_just_before_is_held_back() -> None:
     parts = part([*daily()][::-1], CONCEPTS)
-    assert (day(parts.held_from), day(parts.judged_from)) == (day(BEGAN + 65 * DAY), day(BEGAN + 80 * DAY))
-    assert [len(each) for each in (parts.taught, parts.held_back, parts.judged)] == [65, 15, 20]
+    assert (day(parts.held_from), day(parts.judged_from)) == (day(BEGAN + 78 * DAY), day(BEGAN + 96 * DAY))
+    assert [len(each) for each in (parts.taught, parts.held_back, parts.judged)] == [78, 18, 24]
     assert max(one.time for one in parts.taught) < parts.held_from <= min(one.time for one in parts.held_back)
     assert max(one.time for one in parts.held_back) < parts.judged_from <= min(one.time for one in parts.judged)
 
 
 def test_no_day_lies_on_both_sides_of_a_cut() -> None:
     """Half of the lines came on one day, which is older than the newest fifth."""
-    many = [dated(70 + n / 1000, f"n{n}.py", *[f"y = {n}{x}" for x in range(10)]) for n in range(100)]
+    many = [
+        dated(70 + n / 1000, f"n{n}.py", *[f"y = {n}{x}" for x in range(10)], labels={0: ["bare_except"]})
+        for n in range(100)
+    ]
     parts = part([*daily(), *many], CONCEPTS)
     assert {one.time // DAY for one in parts.judged}.isdisjoint(one.time // DAY for one in parts.held_back)
     assert {one.time // DAY for one in parts.held_back}.isdisjoint(one.time // DAY for one in parts.taught)
 
 
 def test_a_hunk_that_came_before_does_not_judge() -> None:
-    again = replace(next(daily()), time=BEGAN + 90 * DAY + 5)
+    again = replace(next(daily()), time=BEGAN + 100 * DAY + 5)
     parts = part([*daily(), again], CONCEPTS)
     assert again not in parts.judged
-    assert len(parts.judged) == 20
+    assert len(parts.judged) == 24
 
 
 @pytest.mark.parametrize(
@@ -56,7 +59,7 @@ def test_a_hunk_that_came_before_does_not_judge() -> None:
     [
         (40, "26 lines with a finding before 2023-12-10, where 40 are needed"),
         (80, "12 such lines from then to 2024-01-17, where 16 are needed"),
-        (99, None),
+        (120, None),
     ],
 )
 def test_too_little_for_one_of_the_parts_is_refused_with_what_is_there(days: int, message: str | None) -> None:
@@ -70,7 +73,7 @@ def test_too_little_for_one_of_the_parts_is_refused_with_what_is_there(days: int
 def test_nits_alone_cannot_judge() -> None:
     nits = [concept for concept in load_concepts() if concept.severity == "nit" and not concept.is_rule][:1]
     mild = [
-        replace(one, record=replace(one.record, labels={9: (nits[0].id,)})) if one.time >= BEGAN + 80 * DAY else one
+        replace(one, record=replace(one.record, labels={9: (nits[0].id,)})) if one.time >= BEGAN + 96 * DAY else one
         for one in daily()
     ]
     with pytest.raises(DataError, match="0 lines graver than a nit since"):
@@ -113,8 +116,8 @@ PARTS = part([*daily()], CONCEPTS)
     ("changes", "expected"),
     [
         ({"path": "m3.py", "source": "    x = 31"}, (1, 0)),
-        ({"path": "m70.py", "source": "x = 701"}, (0, 1)),
-        ({"path": "m90.py", "source": "x = 901"}, (0, 1)),
+        ({"path": "m80.py", "source": "x = 801"}, (0, 1)),
+        ({"path": "m100.py", "source": "x = 1001"}, (0, 1)),
         ({"path": "m3.py", "source": "x = 31", "time": BEGAN + 99 * DAY}, (1, 0)),  # as old as its line
         ({"time": BEGAN + 3 * DAY}, (1, 0)),
         ({"time": BEGAN + 80 * DAY}, (0, 1)),
