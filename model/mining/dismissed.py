@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from model.dataset import DataError
+from model.mining.git import _drop_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ def _one(row: str, where: str, repository: Path, known: Collection[str]) -> Dism
     if concept not in known:
         raise DataError(f"{where} names the concept {concept!r}, which is none; `sentinelctl model concepts` lists all")
     if isinstance(raw.get("source"), str) and raw["source"].strip():
-        return Dismissed(path, concept, raw["source"])
+        return Dismissed(path, concept, _drop_secrets(raw["source"]))
     if isinstance(raw.get("line"), int) and isinstance(raw.get("commit"), str):
         return _looked_up(raw, where, repository)
     raise DataError(f"{where} does not say which line; give `source`, its text, or `line` and `commit`")
@@ -66,8 +67,8 @@ def _looked_up(raw: dict[str, Any], where: str, repository: Path) -> Dismissed:
             f"{where}: {repository} has no line {line} of {path} in the commit {commit[:40]}; fetch that commit, or "
             "give `source` instead"
         )
-    near = ["", *rows, ""]
-    return Dismissed(path, raw["concept"], rows[line - 1], int(time), near[line - 1], near[line + 1])
+    near = [_drop_secrets(each) for each in ("", *rows[: line + 1], "")]
+    return Dismissed(path, raw["concept"], near[line], int(time), near[line - 1], near[line + 1])
 
 
 def _git(repository: Path, *arguments: str) -> str:

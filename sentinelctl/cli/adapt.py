@@ -83,7 +83,7 @@ def told(adapted: "Mapping[str, Any]", out: Any) -> None:
         ("taught by", f"{_part(adapted['taught'])} before {dates['taught_until']},"),
         ("", f"{adapted['fixes']['findings']:,} lines with a finding that fixes took away, {_dismissed(adapted)}"),
         ("calibrated", f"on {_part(adapted['held_back'])} before {dates['judged_from']}"),
-        ("judged", f"on {_part(adapted['judged'])} from then to {dates['judged_until']}"),
+        ("judged", f"on {_part(adapted['judged'])} from {dates['judged_from']} to {dates['judged_until']}"),
     ):
         out.print(f"{label:<10} {text}", markup=False)
     out.print()

@@ -37,7 +37,7 @@ def replay(
         Path | None, typer.Option(metavar="B", help="With that one; default the present weights.")
     ] = None,
 ) -> None:
-    """Show what the model says of past events, or what two models say.
+    """Show what the model says of past events, or two models.
 
     Each push or pull-request head is taken once. Without --post nothing is posted: an extractor and an inference
     server of its own, which end with it, read GitHub and answer here. With --post each event goes back into the log
