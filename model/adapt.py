@@ -121,7 +121,7 @@ def adapt(
         there = _precision(Answered.of(request.start, held_back, concepts), held_back)
         wanted = min(there, _MOST_PRECISION)  # no noisier than the old ones are here
         write(encoder, tokenizer, {**manifest, "heldout": {}}, concepts, held_back, candidate, progress, wanted)
-        judged = rows_of([one.record for one in parts.judged])
+        judged = rows_of([one.record for one in history.untold(parts.judged, old)])
         before, after = (Answered.of(folder, judged, concepts) for folder in (request.start, candidate))
         figures = compare(before, after, judged, concepts, config.seed)
         report = {

@@ -169,6 +169,21 @@ def dismissals(dismissed: Sequence[Dismissed], parts: Parts) -> tuple[Hunks, Hun
     return old, new
 
 
+def untold(dated: Sequence[Dated], told: Hunks) -> list[Dated]:
+    """The same hunks, nothing known of lines that stand again where a dismissed finding taught: they would judge what
+    was told."""
+    lines = {(one.path, one.source.strip()) for one, _ in told}
+    found = []
+    for one in dated:
+        again = {
+            at
+            for at, line in enumerate(one.record.hunk.lines)
+            if line.kind == "add" and (one.record.hunk.path, line.text.strip()) in lines
+        }
+        found.append(replace(one, record=replace(one.record, unsure=one.record.unsure | again)) if again else one)
+    return found
+
+
 def _alone(dismissed: Dismissed) -> Record:
     around: list[tuple[LineKind, str]] = [
         ("ctx", dismissed.before),

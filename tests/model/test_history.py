@@ -6,7 +6,7 @@ import pytest
 
 from model import history
 from model.dataset import DataError, record_of
-from model.history import Dated, day, dismiss, dismissals, part
+from model.history import Dated, day, dismiss, dismissals, part, untold
 from model.labels import load_concepts
 from model.mining.dismissed import Dismissed
 from tests.model import made
@@ -136,3 +136,10 @@ def test_the_hunk_of_a_dismissed_finding_tells_of_its_line_alone() -> None:
     ((_, alone),), _ = dismissals([Dismissed("z.py", "debug_print", "  log(x)", before="try:", after="")], PARTS)
     assert [(line.kind, line.text) for line in alone.hunk.lines] == [("ctx", "try:"), ("add", "  log(x)")]
     assert (alone.labels, alone.unsure, alone.language) == ({}, frozenset(), "python")
+
+
+def test_a_line_that_was_told_does_not_judge_when_it_comes_again() -> None:
+    again = dated(110, "m3.py", "  x = 31", "y = 1")
+    old, _ = dismissals([Dismissed("m3.py", "debug_print", "x = 31")], PARTS)
+    first, second = untold([again, PARTS.judged[0]], old)
+    assert (first.record.unsure, second) == ({0}, PARTS.judged[0])
