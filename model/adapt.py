@@ -61,7 +61,7 @@ class Request:
     out: Path
     dismissed: tuple[Dismissed, ...] = ()
     minutes: float = 10.0  # of training, at most
-    threads: int = 2
+    threads: int = 1  # two that wait for each other are slower where a machine is busy
     commits: int = 3000  # drawn from the history
     max_files: int = 1500  # file versions a language gives its analyzers, and half as many of fixes
 
