@@ -4,9 +4,10 @@ End to end means that a line without a finding counts: most lines have none, so 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -55,14 +56,17 @@ def thresholds(
     temperature: float,
     concepts: Sequence[Concept],
     precision: float = PRECISION,
+    earlier: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Per concept the lowest confidence from which it is right this share of the time.
 
-    Concepts with too few validation lines to tell share one threshold with the others of their severity, set on all of
-    them together, and where that cannot be told either, one with all others; NEVER where even that cannot be told.
+    Concepts with too few validation lines to tell keep the `earlier` one, or share one threshold with the others of
+    their severity, set on all of them together, and where that cannot be told either, one with all others; NEVER where
+    even that cannot be told.
     """
     chances = _softmax(logits / temperature)
     found: dict[int, float] = {}
+    kept = {at: earlier[concept.id] for at, concept in enumerate(concepts, start=1) if concept.id in earlier}
     columns = range(1, 1 + len(concepts))
     alone = [[column] for column in columns]
     alike = [[column for column in columns if concepts[column - 1].severity == each] for each in SEVERITIES]
@@ -70,6 +74,7 @@ def thresholds(
         left = [[column for column in group if column not in found] for group in groups]
         told = [(group, _least(group, chances, labels, precision)) for group in left]
         found |= {column: least for group, least in told if least is not None for column in group}
+        found = kept | found
     return {concept.id: found.get(column, NEVER) for column, concept in enumerate(concepts, start=1)}
 
 
@@ -183,12 +188,17 @@ def served(weights: Path, rows: Rows) -> Floats:
     return engine.predict([Chunk(0, pieces, tuple(range(len(pieces))))])[0]
 
 
+def shown_answers(chances: Floats, least: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """Of each line the likeliest column of those that reach their concept's threshold; NONE where none does."""
+    reaches = chances[:, 1:] >= least
+    return np.where(reaches.any(1), (chances[:, 1:] * reaches).argmax(1) + 1, NONE)
+
+
 def shown(
     chances: Floats, labels: npt.NDArray[np.int16], least: npt.NDArray[Any], concepts: Sequence[Concept]
 ) -> dict[str, Any]:
     """Of what reaches its concept's threshold, per severity: lines shown, share that is right, share of all found."""
-    reaches = chances[:, 1:] >= least
-    answer = np.where(reaches.any(1), (chances[:, 1:] * reaches).argmax(1) + 1, NONE)
+    answer = shown_answers(chances, least)
     found = {}
     for severity in (*SEVERITIES, "any"):
         columns = _columns(concepts, SEVERITIES if severity == "any" else [severity])

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError, Rows
 from model.encoder import Network, TwoHeads, parameters
 from model.encoder import build as build_network
-from model.engine import PRECISIONS, load_forward, read_manifest
+from model.engine import PRECISION, PRECISIONS, load_forward, read_manifest
 from model.evaluate import fit_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import FIRST_PIECE, UNKNOWN, Tokenizer
@@ -96,9 +96,18 @@ def build_config(config: EncoderConfig, tokenizer: Tokenizer) -> EncoderConfig:
 
 
 def fit(
-    encoder: Network, rows: Rows, config: TrainConfig, run: Path, progress: Progress, clock: Callable[[], float]
+    encoder: Network,
+    rows: Rows,
+    config: TrainConfig,
+    run: Path,
+    progress: Progress,
+    clock: Callable[[], float],
+    is_enough: Callable[[int], bool] = lambda _step: False,
 ) -> float:
-    """Trains in place over the configured minutes or steps, whichever end first; returns the minutes spent in all."""
+    """Trains in place over the configured minutes or steps, whichever end first; returns the minutes spent in all.
+
+    `is_enough` is asked after each step, and can end it earlier.
+    """
     device = device_of(config)
     encoder.to(device)
     rates, bend = dataset.sampling_rates(rows, encoder.outputs, config)
@@ -137,6 +146,8 @@ def fit(
             optimizer.step()
             optimizer.zero_grad()
         step += 1
+        if is_enough(step):
+            break
         tokens += inputs.numel()
         loss_mean += (float(loss.detach()) - loss_mean) * (0.05 if loss_mean else 1)
         if step % _LOSS_EVERY == 0:
@@ -293,10 +304,6 @@ def finish(
     progress: Progress,
 ) -> None:
     """Calibrates on validation and writes the folder of weights."""
-    checkpoint.save(out, encoder, tokenizer)
-    export_onnx(encoder, out)
-    logits = probabilities(encoder, validation, raw=True)
-    temperature = fit_temperature(logits, validation.labels)
     manifest = {
         "name": f"sentinel-{origin['training']['recipe']}",
         "version": VERSION,
@@ -304,17 +311,47 @@ def finish(
         "languages": sorted(
             spoken for spoken in origin["data"]["lines_of_language"] if any(each.speaks(spoken) for each in concepts)
         ),
-        "temperature": temperature,
-        "thresholds": thresholds(logits, validation.labels, temperature, concepts),
-        "thresholds_at": {
-            f"{asked:g}": thresholds(logits, validation.labels, temperature, concepts, asked) for asked in PRECISIONS
-        },
+        "temperature": 1.0,
+        "thresholds": {},
+        "thresholds_at": {},
         "config": asdict(encoder.config),
         "parameters": parameters(encoder),
         **origin,
         "heldout": {},
     }
-    checkpoint.write_manifest(out, manifest)
+    write(encoder, tokenizer, manifest, concepts, validation, out, progress)
+
+
+def write(
+    encoder: Network,
+    tokenizer: Tokenizer,
+    manifest: dict[str, Any],
+    concepts: Sequence[Concept],
+    validation: Rows,
+    out: Path,
+    progress: Progress,
+    least_precision: float = 0.0,
+) -> None:
+    """Writes the folder of weights, calibrated on validation.
+
+    A concept that cannot be told there keeps the thresholds that `manifest` has for it. What is shown is to be right
+    as often as asked, and at least `least_precision`.
+    """
+    checkpoint.save(out, encoder, tokenizer)
+    export_onnx(encoder, out)
+    logits = probabilities(encoder, validation, raw=True)
+    temperature = fit_temperature(logits, validation.labels)
+    earlier = {f"{PRECISION:g}": manifest["thresholds"]} | manifest.get("thresholds_at", {})
+
+    def least(asked: float, kept: Mapping[str, float]) -> dict[str, float]:
+        return thresholds(logits, validation.labels, temperature, concepts, max(asked, least_precision), kept)
+
+    calibrated = {
+        "temperature": temperature,
+        "thresholds": least(PRECISION, manifest["thresholds"]),
+        "thresholds_at": {f"{asked:g}": least(asked, earlier.get(f"{asked:g}", {})) for asked in PRECISIONS},
+    }
+    checkpoint.write_manifest(out, manifest | calibrated)
     if len(validation):
         served = load_forward("onnx", out, read_manifest(out))
         same = parity(encoder, served, validation.padded(np.arange(min(512, len(validation)))))

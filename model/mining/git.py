@@ -53,6 +53,7 @@ class MineOptions:
     files_of: Mapping[str, int] = field(default_factory=dict)  # the same for a language, where it is another number
     searched: int = 8000  # further commits looked through for grave faults, and for fixes
     max_fixes: int = 200  # hunks
+    is_undone: bool = False  # the sample is of fixing commits turned around: it adds what they took away
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,10 @@ def _records(
     taught = {one for teacher in teachers for one in teacher.languages}
     sample, others = _shas(repository, options)
     by_language: dict[str, list[_Change]] = defaultdict(list)
-    for change in _changes(repository, others, hints.in_patch) if draw == "grave" else _changes(repository, sample):
+    turn = ("-R",) if options.is_undone else ()
+    for change in (
+        _changes(repository, others, hints.in_patch) if draw == "grave" else _changes(repository, sample, turn=turn)
+    ):
         if language(change.file.path) in taught:
             by_language[language(change.file.path)].append(change)
     concepts = load_concepts()
@@ -178,8 +182,7 @@ def _seen(records: Iterator[dict[str, Any]], put: dict[int, str]) -> Iterator[di
 
 
 def _fixes(repository: Path, name: str, options: MineOptions) -> Iterator[dict[str, Any]]:
-    subjects = _git(repository, "log", "--no-merges", "--format=%H %s", "-n", "60000", "HEAD").splitlines()
-    shas = [line[:40] for line in subjects if _FIX.search(line[41:]) and not _NO_FIX.search(line[41:])]
+    shas = _fixing(repository)
     random.Random(options.seed).shuffle(shas)
     number = 0
     for start in range(0, len(shas[: options.searched]), _LOG_AT_ONCE):
@@ -207,6 +210,12 @@ def _fixes(repository: Path, name: str, options: MineOptions) -> Iterator[dict[s
             return
 
 
+def _fixing(repository: Path) -> list[str]:
+    """Commits whose subject says that they fix something."""
+    subjects = _git(repository, "log", "--no-merges", "--format=%H %s", "-n", "60000", "HEAD").splitlines()
+    return [line[:40] for line in subjects if _FIX.search(line[41:]) and not _NO_FIX.search(line[41:])]
+
+
 def _languages() -> tuple[Concept, ...]:
     """Concepts of languages by name: a hunk in another one is no pair to learn from."""
     return tuple(concept for concept in load_concepts() if "*" not in concept.languages)
@@ -214,7 +223,7 @@ def _languages() -> tuple[Concept, ...]:
 
 def _shas(repository: Path, options: MineOptions) -> tuple[list[str], list[str]]:
     """Commits without merges: the sample, and others in random order."""
-    shas = _git(repository, "rev-list", "--no-merges", "HEAD").split()
+    shas = _fixing(repository) if options.is_undone else _git(repository, "rev-list", "--no-merges", "HEAD").split()
     chosen = random.Random(options.seed).sample(shas, min(options.commits, len(shas)))
     others = sorted(set(shas) - set(chosen))
     random.Random(options.seed).shuffle(others)
@@ -222,10 +231,13 @@ def _shas(repository: Path, options: MineOptions) -> tuple[list[str], list[str]]
 
 
 def _changes(
-    repository: Path, shas: Sequence[str], wanted: Callable[[bytes], bool] = lambda _: True
+    repository: Path,
+    shas: Sequence[str],
+    wanted: Callable[[bytes], bool] = lambda _: True,
+    turn: tuple[str, ...] = (),
 ) -> Iterator[_Change]:
     for start in range(0, len(shas), _LOG_AT_ONCE):
-        parts = _COMMIT.split(_log(repository, shas[start : start + _LOG_AT_ONCE]))[1:]  # a patch can hold a NUL
+        parts = _COMMIT.split(_log(repository, shas[start : start + _LOG_AT_ONCE], *turn))[1:]  # a patch can hold a NUL
         for sha, time, text in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
             if len(text) > 2_000_000:
                 continue
@@ -241,17 +253,18 @@ def _changes(
                     yield _Change(sha.decode(), int(time), files[0], index[1].decode())
 
 
-def _log(repository: Path, shas: Sequence[str]) -> bytes:
+def _log(repository: Path, shas: Sequence[str], *turn: str) -> bytes:
     """Patches of these commits, in one run. A commit whose objects a partial clone lacks is left out."""
     done = subprocess.run(
         ["git", "-C", str(repository), "-c", "core.quotepath=false", "log", "--no-walk=unsorted", "--stdin", "-p",
-         "-U3", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", "--format=%x00%H %ct"],
+         "-U3", "--full-index", "--no-color", "--no-ext-diff", "--no-textconv", "-M", *turn,
+         "--format=%x00%H %ct"],
         input="\n".join(shas).encode(), capture_output=True, check=False,
     )  # fmt: skip
     if done.returncode == 0:
         return done.stdout
     half = len(shas) // 2
-    return _log(repository, shas[:half]) + _log(repository, shas[half:]) if half else b""
+    return _log(repository, shas[:half], *turn) + _log(repository, shas[half:], *turn) if half else b""
 
 
 def _write(repository: Path, changes: Sequence[_Change], folder: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sentinelctl.cli import model_triage
+from sentinelctl.cli import adapt, model_triage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from model.inputs.diff import Hunk
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, train, judge or export the model.")
+app.command("adapt")(adapt.adapt)
 model_triage.register(app)
 
 Weights = Annotated[Path | None, typer.Option(help="Folder of weights; default the shipped ones.")]
@@ -58,6 +59,9 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
         ("loads in", _loads(_load_ms(weights, manifest))),
     ):
         console.out.print(f"{label:<10} {text}", markup=False)
+    if "adapted" in document:
+        console.out.print()
+        adapt.told(document["adapted"], console.out)
     heldout = document.get("heldout")
     if not heldout:
         console.note("no held-out figures yet; `sentinelctl model eval --data DIR --write` makes them")

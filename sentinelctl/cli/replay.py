@@ -1,6 +1,7 @@
-"""sentinelctl replay: past pushes through the present model, to look at or to post."""
+"""sentinelctl replay: past pushes through the present model, to look at or to post, or through two models."""
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from sentinel.v1.events_pb2 import ReviewReady
 
+    from model.engine import ModelInfo
     from sentinelctl.console import Console
     from sentinelctl.log.past import Past, Unit
     from sentinelctl.log.rehearsal import Said
@@ -28,12 +30,21 @@ def replay(
     post: Annotated[bool, typer.Option("--post", help="Post the reviews anew, beside those that stand.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which events; exit 100 if any.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Longest wait for the answers, in seconds.")] = 300.0,
+    model: Annotated[
+        Path | None, typer.Option("--model", metavar="A", help="Compare this folder of weights; posts nothing.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="B", help="With that one; default the present weights.")
+    ] = None,
 ) -> None:
-    """Show what the model says of past events.
+    """Show what the model says of past events, or two models.
 
     Each push or pull-request head is taken once. Without --post nothing is posted: an extractor and an inference
     server of its own, which end with it, read GitHub and answer here. With --post each event goes back into the log
     in its next revision, and the running services post a second review of it.
+
+    With --model the events go through two folders of weights, one after the other, so GitHub is read twice. What only
+    A shows is listed, what only B, and how sure each is of what both do.
     """
     import time
 
@@ -43,6 +54,15 @@ def replay(
     console, settings = ctx.obj.console, ctx.obj.settings()
     if since is None and delivery is None and repo is None:
         raise UsageError("nothing says which events", remedy="give --since, --delivery or --repo")
+    if model is None and against is not None:
+        raise UsageError("--against has nothing to compare with", remedy="give --model as well")
+    if model is not None and post:
+        raise UsageError("two models are compared without posting", remedy="leave out --post, or --model")
+    sides = [] if model is None else [_weights(settings, model), _weights(settings, against)]
+    if sides and sides[0][1].digest == sides[1][1].digest:
+        raise UsageError(
+            f"both are the same model, digest {sides[0][1].digest[:12]}", remedy="name other weights by --against"
+        )
     since_ms = 0 if since is None else int((time.time() - seconds(since)) * 1000)
     pasts, before = asyncio.run(_find(settings, since_ms, delivery, repo))
     pasts = pasts[-limit:] if limit else pasts
@@ -50,6 +70,9 @@ def replay(
         console.note(f"no event matches; the log keeps {settings.stream.retention_h:g} h")
     elif dry_run:
         _list(console, pasts)
+    elif sides:
+        _compare(console, settings, pasts, sides, timeout)
+        return
     elif post:
         asyncio.run(_post(settings, pasts))
         _list(console, pasts)
@@ -118,6 +141,60 @@ def _rehearse(
         replayed = [{**said.document(), "before": _before(before.get(unit(said.past.event)))} for said in answers]
         console.document({"version": 1, "is_posted": False, "is_dry_run": False, "replayed": replayed})
     if counts[UNFINISHED]:
+        raise typer.Exit(Exit.UNHEALTHY)
+
+
+def _weights(settings: "Settings", folder: Path | None) -> "tuple[Path, ModelInfo]":
+    """A folder of weights as the inference server will load it, the present one by default."""
+    from model.engine import WEIGHTS, ModelError, load_engine
+    from sentinelctl.errors import SentinelError
+
+    present = Path(settings.inference.weights).expanduser() if settings.inference.weights else WEIGHTS
+    found = (folder or present).resolve()
+    try:
+        return found, load_engine(settings.inference.engine, found).info
+    except ModelError as exc:
+        raise SentinelError(str(exc)) from exc
+
+
+def _compare(
+    console: "Console",
+    settings: "Settings",
+    pasts: "Sequence[Past]",
+    sides: "Sequence[tuple[Path, ModelInfo]]",
+    timeout_s: float,
+) -> None:
+    from sentinelctl.errors import Exit
+    from sentinelctl.log.comparison import compare, shown, summary, totals
+    from sentinelctl.log.past import unit
+    from sentinelctl.log.rehearsal import UNFINISHED, rehearse
+
+    for side, (folder, info) in zip("AB", sides, strict=True):
+        console.note(f"{side} is {info.name} {info.version}, digest {info.digest[:12]}, of {folder}")
+    console.note(f"{len(pasts)} events through both; nothing is posted")
+    answers = []
+    for side, (folder, _) in zip("AB", sides, strict=True):
+        own = settings.inference.model_copy(update={"weights": str(folder)})
+        told = rehearse(
+            settings.model_copy(update={"inference": own}), pasts, timeout_s=timeout_s, tell=lambda _said: None
+        )
+        console.note(f"{side} has read them")
+        answers.append({unit(said.past.event): said for said in told})
+    of_a, of_b = answers
+    compared = [compare(of_a[unit(past.event)], of_b[unit(past.event)]) for past in pasts]
+    found = totals(compared)
+    if console.is_json:
+        models = {
+            side: {"weights": str(folder), "name": info.name, "version": info.version, "digest": info.digest}
+            for side, (folder, info) in zip("ab", sides, strict=True)
+        }
+        document = {"models": models, "totals": found, "compared": [one.document() for one in compared]}
+        console.document({"version": 1, "is_posted": False, "is_dry_run": False, **document})
+    else:
+        for one in compared:
+            console.out.print(shown(one))
+    console.note(f"{summary(found)}; nothing was posted")
+    if any(UNFINISHED in (one.a.outcome, one.b.outcome) for one in compared):
         raise typer.Exit(Exit.UNHEALTHY)
 
 

@@ -79,6 +79,7 @@ def _plain(shown: Shown) -> dict[str, Any]:
         "confidence": None if shown.confidence is None else round(shown.confidence, 4),
         "said_by": list(shown.said_by),
         "fingerprint": shown.fingerprint,
+        "source": next((line.text for line in shown.source if line.new == finding.line), ""),
     }
 
 

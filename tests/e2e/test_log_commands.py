@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from model.engine import WEIGHTS, read_manifest
 from sentinelctl.demo.history import read_history
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
@@ -123,6 +125,33 @@ def test_a_replay_shows_what_the_model_says_and_posts_only_when_told(site: Site,
     assert (len(shown_by(hub)), site.pids()) == (shown, running), "it posted, or touched what runs"
     site.done("replay", "--delivery", delivery, "--post")
     eventually(lambda: keys(hub, repository) == ["0", "1"])
+
+
+def test_two_models_are_compared_over_past_events_and_nothing_is_posted(
+    site: Site, hub: FakeHub, tmp_path: Path
+) -> None:
+    """The other model is the shipped one, but that its thresholds let everything through."""
+    other = tmp_path / "weights"
+    shutil.copytree(WEIGHTS, other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest |= {"digest": "e" * 64, "thresholds": dict.fromkeys(manifest["concepts"], 0.1)}
+    (other / "manifest.json").write_text(json.dumps(manifest))
+    repository = hub.repositories[0]
+    push(site, hub, repository)
+    eventually(lambda: "0" in keys(hub, repository))
+    reviews, running = len(shown_by(hub)), site.pids()
+    document = site.done("replay", "--repo", repository.full_name, "--model", str(other)).document
+    assert {side: model["digest"] for side, model in document["models"].items()} == {
+        "a": "e" * 64,
+        "b": read_manifest().digest,
+    }
+    (*_, compared) = document["compared"]
+    assert {side["outcome"] for side in compared["outcomes"].values()} == {"reviewed"}
+    assert "todo_left" in {one["concept"] for one in compared["both"]}
+    assert compared["only_b"] == []
+    assert all(one["confidence_a"] == pytest.approx(one["confidence_b"]) for one in compared["both"])
+    assert document["totals"]["events_compared"] == document["totals"]["events"] == len(document["compared"])
+    assert (len(shown_by(hub)), site.pids()) == (reviews, running), "it posted, or touched what runs"
 
 
 def test_a_replay_says_what_became_of_an_event_that_is_not_reviewed_today(site: Site, hub: FakeHub) -> None:

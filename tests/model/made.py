@@ -2,7 +2,8 @@
 
 import json
 import random
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,21 @@ def _hunk(repository: str, chance: random.Random) -> Any:
     ]
     labels = {2: ["bare_except"]} if is_bare else {}
     return record(repository, *lines, labels=labels | ({3: ["debug_print"]} if is_print else {}))
+
+
+def history(folder: Path, commits: Iterable[tuple[int, str, Mapping[str, str]]]) -> Path:
+    """A bare repository with these commits: Unix time, message, and the files that it writes."""
+    stream = b""
+    for time, message, files in commits:
+        stream += b"commit HEAD\ncommitter t <t@example.org> %d +0000\n%s" % (time, _data(message))
+        stream += b"".join(b"M 100644 inline %s\n%s" % (path.encode(), _data(text)) for path, text in files.items())
+    subprocess.run(["git", "init", "-q", "--bare", str(folder)], check=True)
+    subprocess.run(["git", "-C", str(folder), "fast-import", "--quiet"], input=stream, check=True)
+    return folder
+
+
+def _data(text: str) -> bytes:
+    return b"data %d\n%s\n" % (len(text.encode()), text.encode())
 
 
 def still() -> float:

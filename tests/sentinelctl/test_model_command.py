@@ -223,7 +223,8 @@ def test_a_folder_without_weights_is_named(tmp_path: Path, run: Run) -> None:
 
 def test_without_torch_the_way_to_get_it_is_named() -> None:
     program = "import sys; sys.modules['torch'] = None\nfrom sentinelctl.cli import main\nmain(sys.argv[1:])\n"
-    for words in (["train", "--data", "data", "--out", "out"], ["eval", "--data", "data"], ["export"]):
+    adapt = ["adapt", "--repo", ".", "--out", "out"]
+    for words in (["train", "--data", "data", "--out", "out"], ["eval", "--data", "data"], ["export"], adapt):
         done = subprocess.run(
             [sys.executable, "-c", program, "model", *words], capture_output=True, text=True, check=False
         )
@@ -416,3 +417,61 @@ def test_every_command_in_the_model_s_readme_has_the_options_it_is_given(
             main([group, name, "--help"])
         shown = capsys.readouterr().out
         assert [option for option in re.findall(r"--[a-z]+", rest) if option not in shown.split()] == [], name
+
+
+def adapted() -> dict[str, Any]:
+    part = {"commits": 5, "lines": 1500, "findings": 70}
+    figures = {
+        "before": {"line_ap": [0.5, 0.4, 0.6], "any_ap": [0.7, 0.6, 0.8]},
+        "after": {"line_ap": [0.625, 0.5, 0.7], "any_ap": [0.75, 0.6, 0.8]},
+        "difference": {"line_ap": [0.125, 0.05, 0.2], "any_ap": [0.05, -0.01, 0.1]},
+    }
+    for side in figures.values():
+        side |= {"precision": [None, None, None], "recall": [0.25, 0.125, 0.5]}
+    return {
+        "repository": "octo/hello", "head": "a" * 40, "from": {"name": "tiny", "version": "0", "digest": "b" * 64},
+        "dates": {"taught_until": "2026-01-02", "judged_from": "2026-02-03", "judged_until": "2026-03-04"},
+        "taught": part, "held_back": part | {"lines": 300}, "judged": part | {"lines": 400}, "fixes": part,
+        "dismissed": {
+            "given": 9, "taught": 5, "too_new": 3, "not_of_these_weights": 1, "shown_before": 4, "shown_after": 0
+        },
+        "figures": figures | {"shown": [12, 34]},
+    }  # fmt: skip
+
+
+def test_info_shows_both_sides_of_adapted_weights(weights: Path, run: Run) -> None:
+    edit_manifest(weights, adapted=adapted())
+    code, out, _ = run("info", "--weights", weights)
+    assert code == 0
+    for words in (
+        "octo/hello at aaaaaaaaaaaa, from tiny bbbbbbbbbbbb",
+        "1,500 added lines of 5 commits, 70 with a finding, before 2026-01-02,",
+        "5 dismissed findings (shown 4 before, 0 now), 3 are too new to teach, 1 are none of the model's",
+        "on 400 added lines of 5 commits, 70 with a finding, from 2026-02-03 to 2026-03-04",
+        "0.500 (0.400 to 0.600)  0.625 (0.500 to 0.700)  +0.125 (+0.050 to +0.200)",
+        "– (– to –)",
+        "shown: 12 lines before, 34 after",
+    ):
+        assert words in out
+    assert json.loads(run("info", "--json", "--weights", weights)[1])["manifest"]["adapted"] == adapted()
+
+
+@pytest.mark.train
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--repo", "nowhere"], 2, "nowhere is no git repository with a commit in it"),
+        (["--repo", "repository", "--name", "hello"], 2, "--name hello is not OWNER/NAME"),
+        (["--repo", "repository", "--dismissed", "none"], 1, "the dismissed findings none cannot be read"),
+        (["--repo", "repository"], 1, "this history is too short to learn from: 0 lines with a finding before"),
+    ],
+)
+def test_what_cannot_be_adapted_to_is_refused(
+    words: list[str], code: int, message: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    made.history(tmp_path / "repository", [(1_700_000_000, "add", {"a.py": "print(1)\n"})])
+    found, _, err = run("adapt", *words, "--out", tmp_path / "out")
+    assert (found, (tmp_path / "out").exists()) == (code, False)
+    assert message in err

@@ -297,3 +297,18 @@ def test_a_nul_far_into_a_file_does_not_cut_the_log(repository: Path, tmp_path: 
     commit(repository, "a.py", "x = 1\n" * 2000 + "y = '\0'  # far enough for git to call it text\n")
     commit(repository, "b.py", "x = 1\n")
     assert {record["path"] for record in mined(repository, tmp_path / "out", marked())} == {"a.py", "b.py"}
+
+
+def test_what_fixing_commits_took_away_is_mined_as_if_it_had_been_added(repository: Path, tmp_path: Path) -> None:
+    commit(repository, "a.py", "one()  # !T201+0\ntwo()  # !T201+0\nkept()\n")
+    commit(repository, "a.py", "two()  # !T201+0\nkept()\n")
+    (repository / "a.py").write_text("kept()\nfixed()\n")
+    git(repository, "commit", "-qam", "Prefix the names")
+    (repository / "a.py").write_text("kept()\nfixed()\nthree()  # !T201+0\n")
+    git(repository, "commit", "-qam", "Add a third")
+    (repository / "a.py").write_text("kept()\nfixed()\n")
+    git(repository, "commit", "-qam", "It crashed, fixes #3")
+    (record,) = mined(repository, tmp_path / "out", marked(), options=MineOptions(100, is_undone=True))
+    assert [text for kind, text in record["lines"] if kind == "add"] == ["three()  # !T201+0"]
+    assert record["labels"] == {"2": ["debug_print"]}
+    assert (record["sha"], record["path"]) == (git(repository, "rev-parse", "HEAD"), "a.py")

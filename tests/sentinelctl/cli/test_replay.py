@@ -1,6 +1,7 @@
 import pytest
 from sentinel.v1.events_pb2 import Event
 
+from model.engine import WEIGHTS
 from services import codec
 from services.contract import Topic
 from tests.sentinelctl.conftest import Log, pull, push, record_of
@@ -67,3 +68,21 @@ def test_no_event_is_no_failure(log: Log, ctl: Ctl) -> None:
 def test_somebody_must_say_which_events(log: Log, ctl: Ctl) -> None:
     assert ctl("replay").code == 2
     assert ctl("replay", "--since", "yesterday").code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--against", "b"], "--against has nothing to compare with"),
+        (["--model", "a", "--post"], "two models are compared without posting"),
+        (["--model", "a"], "no model at "),
+        (["--model", str(WEIGHTS)], "both are the same model, digest "),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_starts(
+    log: Log, ctl: Ctl, words: list[str], message: str
+) -> None:
+    log.append(record_of(push()))
+    ran = ctl("replay", "--since", "1h", *words)
+    assert ran.code in (1, 2)
+    assert message in ran.err
