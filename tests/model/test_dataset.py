@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 
@@ -281,3 +282,17 @@ def test_the_digest_covers_names_and_contents_of_what_was_mined(tmp_path: Path) 
     made.write(tmp_path, "made/up2", [made.record("made/up1", ("add", "y"))])
     digests.append(dataset.digest(tmp_path))
     assert len(set(digests)) == 3
+
+
+def test_reading_takes_no_more_memory_where_there_is_more_to_read(tmp_path: Path) -> None:
+    """A record at a time: ten times the records, the same peak."""
+    (trained,), (held_out,) = made.named("train", 1), made.named("test", 1)
+    made.write(tmp_path, held_out, [made.record(held_out, ("add", "a_line_that_is_telling(enough)"))])
+    peaks = []
+    for number in (2_000, 20_000):
+        made.write(tmp_path, trained, (made.record(trained, ("add", f"value = {n}")) for n in range(number)))
+        tracemalloc.start()
+        assert sum(1 for _ in dataset.read_learned(tmp_path)) == number
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
