@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sentinelctl.cli import adapt, model_triage
+from sentinelctl.cli import adapt, model_read, model_triage
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Show, train, judge or export the model.")
 app.command("adapt")(adapt.adapt)
+app.command("read")(model_read.read)
 model_triage.register(app)
 
 Weights = Annotated[Path | None, typer.Option(help="Folder of weights; default the shipped ones.")]
