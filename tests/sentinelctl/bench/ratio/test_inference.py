@@ -6,7 +6,7 @@ import pytest
 
 from model.inputs.chunk import Chunk
 from model.inputs.diff import Hunk, number_lines
-from sentinelctl.bench.inference import Pair, Result, pack
+from sentinelctl.bench.ratio.inference import Pair, Result, pack
 
 
 class Windows:

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from sentinelctl.bench.generator import Generator, find
-from sentinelctl.bench.load import Load, Pair
-from sentinelctl.bench.webhook import Result, Server, _run
+from sentinelctl.bench.ratio.generator import Generator, find
+from sentinelctl.bench.ratio.load import Load, Pair
+from sentinelctl.bench.ratio.webhook import Result, Server, _run
 from sentinelctl.errors import PreflightError, SentinelError, UnhealthyError
 
 GOOD = Load(seconds=1.0, answered=900, refused=0, broken=0, p50_ms=5.0, p99_ms=20.0, generator_cpu=0.4)

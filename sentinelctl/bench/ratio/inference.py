@@ -21,7 +21,7 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 
 from model.engine import Engine, ModelError, load_engine, review
 from model.inputs.diff import DiffError, Hunk, parse_diff
-from sentinelctl.bench.load import Spread
+from sentinelctl.bench.ratio.load import Spread
 from sentinelctl.beside import beside
 from sentinelctl.demo.history import read_history
 from sentinelctl.demo.ledger import percentile
