@@ -1,15 +1,19 @@
 """A result as it is stored and read again: the runs, their figures, and what they were got from."""
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from sentinelctl.bench.run import Run
-from sentinelctl.bench.shape import Found, Shape
+from sentinelctl.bench.search import Found
+from sentinelctl.bench.shape import Shape
 from sentinelctl.bench.threshold import Condition
+from sentinelctl.errors import UsageError
 
 VERSION: Final = 1
 
@@ -50,15 +54,8 @@ class Result:
         return [*dict.fromkeys(found), *(one.told(figures) for one in fail_if if one.holds(figures))]
 
     def document(self, fail_if: Sequence[Condition] = ()) -> dict[str, Any]:
-        found: dict[str, Any] = {
-            "version": VERSION,
-            "kind": self.kind,
-            "command": shlex.join(["sentinelctl", "bench", self.kind, *self.words]),
-            "began_at": self.began_at.isoformat(timespec="seconds"),
-            "environment": dict(self.environment),
-            "shape": self.shape.document(),
-            "target": dict(self.target),
-        }
+        found = envelope(self.kind, self.words, self.environment, self.shape.document(), self.target)
+        found["began_at"] = self.began_at.isoformat(timespec="seconds")
         if self.searches:
             found["find_max"] = {
                 "slo": [one.text for one in self.slo],
@@ -69,6 +66,34 @@ class Result:
         if self.runs:
             found["figures"] = self.figures()
         return found | {"runs": [run.document() for run in self.runs], "faults": self.faults(fail_if)}
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A stored document. Raises UsageError for anything else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as exc:
+        raise UsageError(f"{path} cannot be read: {exc.strerror}", remedy="name what `bench … --out` wrote") from exc
+    except ValueError as exc:
+        raise UsageError(f"{path} is no JSON: {exc}", remedy="name what `bench … --out` wrote") from exc
+    if not isinstance(found, dict) or found.get("version") != VERSION or "kind" not in found:
+        raise UsageError(f"{path} is no result of this version", remedy="measure again with this version")
+    return found
+
+
+def envelope(
+    kind: str, words: Sequence[str], where: Mapping[str, Any], shape: Mapping[str, Any], target: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What every stored result begins with."""
+    return {
+        "version": VERSION,
+        "kind": kind,
+        "command": shlex.join(["sentinelctl", "bench", *kind.split(), *words]),
+        "began_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": dict(where),
+        "shape": dict(shape),
+        "target": dict(target),
+    }
 
 
 def middle(values: Sequence[float]) -> float:

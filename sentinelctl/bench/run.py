@@ -12,6 +12,7 @@ from typing import Any, Final
 from sentinelctl.bench.arrivals import Spacing, Stage
 from sentinelctl.bench.driver import Ending
 from sentinelctl.bench.histogram import Histogram
+from sentinelctl.bench.shape import Shape
 from sentinelctl.errors import SentinelError, UnhealthyError
 
 SATURATED_CPU: Final = 0.95
@@ -36,6 +37,11 @@ class Job:
     timeout_s: float = 10.0
     is_told: bool = False
     """Whether each arrival's time and end come back."""
+
+    @classmethod
+    def of(cls, stages: Sequence[Stage], shape: Shape, target: Mapping[str, Any], *, is_told: bool = False) -> "Job":
+        own = (shape.warm_up_s, shape.spacing, shape.timeout_s)
+        return cls(tuple(stages), shape.users, shape.seed, target, *own, is_told)
 
     @property
     def seconds(self) -> float:

@@ -38,15 +38,7 @@ class Receiver:
         requests = signed_pushes(self.secret, self.body_bytes)
         random.Random(shape.seed).shuffle(requests)  # noqa: S311 - an order, not a secret
         where = {"target": "webhook", "host": self.host, "port": self.port}
-        job = Job(
-            tuple(stages),
-            shape.users,
-            shape.seed,
-            {**where, "requests": requests, "name": secrets.token_hex(4)},
-            warm_up_s=shape.warm_up_s,
-            spacing=shape.spacing,
-            timeout_s=shape.timeout_s,
-        )
+        job = Job.of(stages, shape, {**where, "requests": requests, "name": secrets.token_hex(4)})
         before = self.stored() if self.stored else 0
         run = run_of(job, make_load(job, tell))
         if self.stored is None:

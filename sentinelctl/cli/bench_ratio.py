@@ -2,16 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sentinelctl.errors import Exit
+from sentinelctl.cli.bench_words import judge, store, words
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Time ours beside a control, in pairs.")
+
+
+Out = Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")]
 
 
 @app.callback()
@@ -29,6 +32,7 @@ def detour(
     pairs: Annotated[int, typer.Option(min=2, max=10_000, help="Heads sent both ways.")] = 60,
     hunks: Annotated[int, typer.Option(min=0, help="Of each head, at most; 0: all, as a push has them.")] = 1,
     warmup: Annotated[int, typer.Option(min=0, help="Pairs before them that are not counted.")] = 5,
+    out: Out = None,
 ) -> None:
     """Time the direct call against diff-chunks.
 
@@ -55,7 +59,7 @@ def detour(
             max_hunks=hunks,
             tell=lambda done: progress.update(task, completed=done),
         )
-    document = result.document()
+    document = _stored(ctx, "detour", result.document(), out)
     if console.is_json:
         console.document(document)
         return
@@ -96,6 +100,7 @@ def webhook(
         bool,
         typer.Option("--thresholds", help="Exit 99 unless the ratio reaches 1 (3 on Kafka) and p99 stays below 50 ms."),
     ] = False,
+    out: Out = None,
 ) -> None:
     """Time the receiver against a bare FastAPI handler that stores nothing, in pairs.
 
@@ -122,7 +127,7 @@ def webhook(
         pairs=pairs,
         tell=tell,
     )
-    document, ratio = result.document(), result.ratio
+    document, ratio = _stored(ctx, "webhook", result.document(), out), result.ratio
     if console.is_json:
         console.document(document)
     else:
@@ -145,7 +150,7 @@ def webhook(
             f"both: {document['server']}; fsync p50 {result.fsync_ms:.2f} ms below the {result.log} log, "
             f"{document['cores']} cores"
         )
-    _judge(ctx, result.faults() if thresholds else [])
+    judge(ctx, result.faults() if thresholds else [])
 
 
 @app.command("inference")
@@ -158,6 +163,7 @@ def inference(
     thresholds: Annotated[
         bool, typer.Option("--thresholds", help="Exit 99 unless the server reaches 85 % of the direct throughput.")
     ] = False,
+    out: Out = None,
 ) -> None:
     """Time the inference server against the engine called directly, in pairs.
 
@@ -171,7 +177,7 @@ def inference(
         console.note(f"server {pair.server_s:6.2f} s  direct {pair.direct_s:6.2f} s  ratio {pair.ratio:.2f}")
 
     result = bench.measure(ctx.obj.settings(), repo, pairs=pairs, seconds=seconds, in_flight=in_flight, tell=tell)
-    document, ratio = result.document(), result.ratio
+    document, ratio = _stored(ctx, "inference", result.document(), out), result.ratio
     if console.is_json:
         console.document(document)
     else:
@@ -193,7 +199,7 @@ def inference(
             f"a run: {result.calls} calls of {result.chunks:,} chunks and {result.tokens:,} tokens; at the server "
             f"{in_flight} in flight, and {result.batch:.1f} chunks in each forward pass"
         )
-    _judge(ctx, result.faults() if thresholds else [])
+    judge(ctx, result.faults() if thresholds else [])
 
 
 def _table(columns: Sequence[str], rows: Mapping[str, Sequence[object]]) -> "Table":
@@ -208,8 +214,12 @@ def _table(columns: Sequence[str], rows: Mapping[str, Sequence[object]]) -> "Tab
     return table
 
 
-def _judge(ctx: typer.Context, faults: Sequence[str]) -> None:
-    """Exit 99 when there are any."""
-    if faults:
-        ctx.obj.console.note(f"threshold failed: {'; '.join(faults)}")
-        raise typer.Exit(Exit.THRESHOLD)
+def _stored(ctx: typer.Context, kind: str, found: dict[str, Any], out: Path | None) -> dict[str, Any]:
+    """The document with what every result begins with; also in `out`, where that is given."""
+    from sentinelctl.bench.environment import environment
+    from sentinelctl.bench.result import envelope
+
+    began = envelope(f"ratio {kind}", words(kind), environment(ctx.obj.settings()), {}, {})
+    document = {**began, **found}
+    store(out, document)
+    return document

@@ -13,41 +13,24 @@ from itertools import cycle, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
-from urllib.request import urlopen
 
 import grpc
 from sentinel.v1.inference_pb2 import ReviewChunksRequest
 from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 
-from model.engine import Engine, ModelError, load_engine, review
-from model.inputs.diff import DiffError, Hunk, parse_diff
+from model.engine import Engine, review
+from sentinelctl.bench.calls import Call, batches, hunks_of, loaded, mean_batch, pack
 from sentinelctl.bench.ratio.load import Spread
 from sentinelctl.beside import beside
-from sentinelctl.demo.history import read_history
 from sentinelctl.demo.ledger import percentile
-from sentinelctl.errors import SentinelError, UsageError
+from sentinelctl.errors import UsageError
 from sentinelctl.lifecycle import Project
-from sentinelctl.review.change import Git
-from services.contract import NULL_SHA
 from services.review import hunk_message
 from services.settings import Settings
 
 MIN_RATIO: Final = 0.85
 _LONE_CALLS: Final = 200
 _CALIBRATE_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The hunks of one call, about a batch of chunks, and what they come to."""
-
-    hunks: tuple[Hunk, ...]
-    chunks: int
-    tokens: int
-
-    @property
-    def request(self) -> ReviewChunksRequest:
-        return ReviewChunksRequest(repository_id=1, hunks=[hunk_message(hunk) for hunk in self.hunks])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +110,8 @@ def measure(
 
     Raises UsageError where the repository's commits hold nothing that the model reads.
     """
-    own = settings.inference
-    try:
-        engine = load_engine(own.engine, Path(own.weights).expanduser() if own.weights else None, own.threads or None)
-    except ModelError as exc:
-        raise SentinelError(str(exc)) from exc
-    calls = pack(engine, _hunks(repo), own.max_batch)
+    engine = loaded(settings)
+    calls = pack(engine, hunks_of(repo), settings.inference.max_batch)
     if not calls:
         raise UsageError(f"the last commits of {repo} hold no line that the model reads", remedy="name another --repo")
     work = _enough(engine, calls, seconds)
@@ -154,36 +133,6 @@ def measure(
             project.take_down()
             project.runtime.close()
     return result
-
-
-def pack(engine: Engine, hunks: Sequence[Hunk], batch: int) -> list[Call]:
-    """Calls of `batch` chunks, or up to one hunk more. Left out: hunks that the model does not read, and the rest."""
-    calls: list[Call] = []
-    taken: list[Hunk] = []
-    chunks = tokens = 0
-    for hunk in hunks:
-        windows = engine.encode(hunk)
-        if not windows:
-            continue
-        taken.append(hunk)
-        chunks += len(windows)
-        tokens += sum(len(row) for window in windows for row in window.rows)
-        if chunks >= batch:
-            calls.append(Call(tuple(taken), chunks, tokens))
-            taken, chunks, tokens = [], 0, 0
-    return calls or ([Call(tuple(taken), chunks, tokens)] if taken else [])
-
-
-def _hunks(repo: Path) -> list[Hunk]:
-    """Of the last commits, oldest first."""
-    git, found = Git(repo), list[Hunk]()
-    for push in read_history(repo, 200).pushes:
-        before = git.empty_tree() if push.before == NULL_SHA else push.before
-        try:
-            found += [hunk for file in parse_diff(git.diff(before, push.after)) for hunk in file.hunks]
-        except DiffError:
-            continue
-    return found
 
 
 def _enough(engine: Engine, calls: Sequence[Call], seconds: float) -> list[Call]:
@@ -216,7 +165,7 @@ async def _measure(
             pair = Pair(server_s or await _serve(stub, requests, result.in_flight), direct_s)
             result.pairs.append(pair)
             tell(pair)
-        result.batch = _mean_batch(ports["metrics"])
+        result.batch = mean_batch(batches(ports["metrics"]))
         for hunk in islice(cycle([hunk for call in work for hunk in call.hunks]), _LONE_CALLS):
             request = ReviewChunksRequest(repository_id=1, hunks=[hunk_message(hunk)])
             began = time.perf_counter()
@@ -247,11 +196,3 @@ async def _serve(stub: Any, requests: Sequence[ReviewChunksRequest], in_flight: 
         for _ in range(in_flight):
             callers.create_task(caller())
     return time.perf_counter() - began
-
-
-def _mean_batch(metrics_port: int) -> float:
-    """Chunks of a forward pass, from the server's own histogram."""
-    with urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sentinel_batch_size_"))
-    return float(found["sentinel_batch_size_sum"]) / float(found["sentinel_batch_size_count"])
