@@ -4,7 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Final
 
@@ -31,11 +31,11 @@ def load_{n}(path, limit={n}):
 
 
 """
-ABOUT: Final = "made: one hunk of ten changed lines of Python in each file"
+ABOUT: Final = "made: one hunk of eight changed lines of Python in each file"
 
 
 def make_history(path: Path, commits: int, *, files: int = 1) -> None:
-    """A new bare repository: `files` files, in each of which every commit after the first changes ten lines."""
+    """A new bare repository: `files` files, in each of which every commit after the first changes eight lines."""
     lines: list[bytes] = []
     for number in range(commits + 1):
         who = f"bench <bench@example.invalid> {1_700_000_000 + number} +0000"
@@ -80,7 +80,7 @@ class Changes:
 
     def take(self, count: int) -> list[Change]:
         """Raises UsageError where there are no more."""
-        taken = [change for change, _ in zip(self._left, range(count), strict=False)]
+        taken = list(islice(self._left, count))
         if len(taken) < count:
             total = len(self._pushes) * len(self._hub.repositories)
             raise UsageError(

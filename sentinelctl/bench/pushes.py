@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
 def signed_pushes(secret: str, body_bytes: int = BODY_BYTES) -> list[Request]:
     """One push to each of some repositories; bodies have exactly `body_bytes`."""
-    return [request("push", _body(number, body_bytes), secret) for number in range(1, _REPOSITORIES + 1)]
+    return [request("push", push_body(number, body_bytes), secret) for number in range(1, _REPOSITORIES + 1)]
 
 
 def request(event: str, body: str, secret: str) -> Request:
@@ -39,7 +39,7 @@ def request(event: str, body: str, secret: str) -> Request:
     return Request(head, f"\r\n\r\n{body}")
 
 
-def _body(number: int, size: int) -> str:
+def push_body(number: int, size: int) -> str:
     """ASCII, so that its characters are its bytes."""
     name, after = f"octocat/repository-{number}", hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
     url = f"https://api.github.example/repos/{name}"

@@ -34,7 +34,7 @@ class Result:
 
     def figures(self) -> dict[str, Any]:
         """Medians over the runs; counts of what went wrong are sums."""
-        each = [run.figures() for run in self.runs]
+        each = [run.figures for run in self.runs]
         found: dict[str, Any] = {
             "sent": sum(one["sent"] for one in each),
             "rate": middle([one["rate"] for one in each]),

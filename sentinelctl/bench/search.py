@@ -13,7 +13,8 @@ Offer = Callable[[Sequence[Stage]], Run]
 _CLOSE: Final = 1.05
 """The search ends when the least rate that failed is no more than this many times the highest that passed."""
 _MOST_TRIES: Final = 16
-_LEAST_RATE: Final = 0.05
+_LEAST_ARRIVALS: Final = 5
+"""In a try; fewer tell nothing of a rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Try:
     why: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
-        figures = self.run.figures()
+        figures = self.run.figures
         return {
             "rate": round(self.rate, 3),
             "p99_ms": figures["latency_ms"]["p99"],
@@ -56,14 +57,14 @@ def find_max(
 
     def attempt(rate: float) -> Try:
         run = offer(fixed(rate, seconds))
-        missed = [f"not {one.told(run.figures())}" for one in slo if not one.holds(run.figures())]
+        missed = [f"not {one.told(run.figures)}" for one in slo if not one.holds(run.figures)]
         tries.append(Try(rate, run, (*run.faults(), *missed)))
         tell(tries[-1])
         return tries[-1]
 
     good, bad = None, None
     rate = begin
-    while len(tries) < _MOST_TRIES and rate >= _LEAST_RATE:
+    while len(tries) < _MOST_TRIES and (not tries or rate * seconds >= _LEAST_ARRIVALS):
         one = attempt(rate)
         if one.why:
             bad = one if bad is None or one.rate < bad.rate else bad

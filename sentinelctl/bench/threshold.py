@@ -11,7 +11,7 @@ from sentinelctl.errors import UsageError
 _FORM = re.compile(r"\s*([a-z][a-z0-9._]*)\s*(<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)?)\s*(us|ms|s|min|%|/s|)\s*")
 _COMPARE: Final = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _MS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0, "min": 60_000.0}
-_LATENCIES: Final = ("p50", "p75", "p90", "p95", "p99", "p99.9", "max", "mean")
+_LATENCIES: Final = ("p50", "p75", "p90", "p95", "p99", "p99.9", "max")
 _COUNTS: Final = ("errors", "dropped", "lost", "duplicates")
 METRICS: Final = (*_LATENCIES, *_COUNTS, "rate")
 

@@ -321,7 +321,7 @@ def _measure(
     result = Result(kind, words(kind), environment(ctx.obj.settings()), shape, about, wanted)
 
     def tell(one: Try) -> None:
-        said = f"{one.rate:10,.1f}/s  p99 {one.run.whole.ms(99):8.1f} ms"
+        said = f"{one.rate:10,.1f}/s  p99 {one.run.figures['latency_ms']['p99']:8.1f} ms"
         console.note(f"{said}  {'not met: ' + '; '.join(one.why) if one.why else 'met'}")
 
     for number in range(repeats):

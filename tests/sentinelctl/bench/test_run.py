@@ -13,7 +13,7 @@ from .made import made_run
 
 def test_a_good_run_has_its_figures_and_no_fault() -> None:
     run = made_run([float(each) for each in range(1, 101)])
-    figures = run.figures()
+    figures = run.figures
     assert (figures["sent"], figures["rate"], figures["errors"]) == (100, 10.0, 0)
     assert figures["latency_ms"]["p99"] == pytest.approx(99, rel=0.001)
     assert run.faults() == []

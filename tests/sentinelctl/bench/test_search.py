@@ -60,6 +60,7 @@ def test_the_best_rate_has_to_hold_twice() -> None:
 
 
 def test_a_target_that_meets_it_at_no_rate_has_none() -> None:
-    found = searched(0, begin=1)
+    found = searched(0, begin=16)
     assert found.best is None
-    assert found.tries[-1].rate < 0.2
+    assert "p99<50ms" in found.limited_by
+    assert found.tries[-1].rate * 5 >= 5, "with fewer arrivals in a try there is nothing to see"
