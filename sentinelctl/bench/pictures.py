@@ -55,8 +55,12 @@ def _curves(documents: Mapping[str, Document], labels: Mapping[str, str]) -> Ite
 def _by(
     documents: Mapping[str, Document], start: str, x: Callable[[Document], float], y: Callable[[Document], float]
 ) -> Points:
-    found = [of for name, of in documents.items() if name.startswith(start) and of["kind"] != "missing"]
+    found = [of for name, of in documents.items() if name.startswith(start) and _has_answers(of)]
     return sorted((float(x(of)), float(y(of))) for of in found)
+
+
+def _has_answers(of: Document) -> bool:
+    return bool(of.get("figures", {}).get("rate"))
 
 
 def _replicas_picture(documents: Mapping[str, Document]) -> str:

@@ -13,6 +13,7 @@ from sentinelctl.bench.pictures import pictures
 from sentinelctl.bench.result import read
 from sentinelctl.bench.suite import MEASUREMENTS
 from sentinelctl.errors import UsageError
+from sentinelctl.log.headline import plural
 
 _BLOCK: Final = re.compile(r"(<!-- bench: ([a-z-]+) -->\n)(.*?)(<!-- /bench -->)", re.DOTALL)
 _REFERENCE: Final = {5: (8, 15, 26), 50: (5, 19, 47)}
@@ -62,27 +63,30 @@ def written(text: str, stored: Stored) -> tuple[str, list[str]]:
 
 
 def _machine(stored: Stored) -> str:
-    """Where and when, once for all results that agree; what does not agree stands apart."""
-    places: dict[tuple[str, ...], list[Document]] = {}
+    """Where, when and of what, once for all results of a machine."""
+    places: dict[str, list[Document]] = {}
     for one in stored.documents.values():
         if "environment" in one:
-            where, model = one["environment"], one["environment"]["model"]
-            key: tuple[str, ...] = (
-                f"{where['cores']} cores ({where['cpu']}), {where['memory_gb']:g} GB, {where['system']}",
-                f"Python {where['python']}",
-                f"revision {where['revision'] or where['sentinel']}",
-                f"model {model.get('name', '')} {model.get('version', '')} ({model.get('digest', '')[:12]})",
-            )
-            places.setdefault(key, []).append(one)
+            where = one["environment"]
+            machine = f"{where['cores']} cores ({where['cpu']}), {where['memory_gb']:g} GB, {where['system']}"
+            places.setdefault(f"{machine}, Python {where['python']}", []).append(one)
     said = []
-    for key, results in places.items():
-        loads = [one["environment"]["load_1m"] for one in results]
+    for place, results in places.items():
+        every = [one["environment"] for one in results]
+        revisions = dict.fromkeys(where["revision"] or where["sentinel"] for where in every)
+        models = dict.fromkeys(_model(where["model"]) for where in every)
+        loads = [where["load_1m"] for where in every]
         days = sorted({one["began_at"][:10] for one in results})
         when = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
         said.append(
-            f"{len(results)} results: {', '.join(key)}; {when}; load before each {min(loads):g} to {max(loads):g}."
+            f"{plural(len(results), 'result')}, {when}, on {place}; revision {', '.join(revisions)}; model "
+            f"{', '.join(models)}; load in the minute before each: {min(loads):g} to {max(loads):g}."
         )
-    return "\n".join(said) or "Nothing is stored yet: `sentinelctl bench all`."
+    return "\n\n".join(said) or "Nothing is stored yet: `sentinelctl bench all`."
+
+
+def _model(of: Mapping[str, str]) -> str:
+    return f"{of['name']} {of['version']} ({of['digest'][:12]})" if "digest" in of else "none"
 
 
 def _receiver(stored: Stored) -> str:
@@ -171,7 +175,7 @@ def _growth(stored: Stored) -> str:
             *about,
             f"{figures['rate']:,.1f}",
             f"{figures['lag_ms']:,.0f}",
-            f"{figures['log_mb']:,.0f}",
+            f"{figures['log_mb']:,.1f}",
             f"{memory:,.0f}",
         ]
 
@@ -258,6 +262,8 @@ def _table(
 ) -> str:
     """One row a result, with its command; one that is missing says why, and one with faults which."""
     made = []
+    if not any(name in stored.documents for name, _ in rows):
+        return f"Not measured yet: `sentinelctl bench all --only {rows[0][0].partition('-')[0]}`"
     for name, of in rows:
         if of["kind"] == "missing":
             made.append([f"not measured: {of['why']}", *[""] * (len(head) - 1), f"`{of['command']}`"])

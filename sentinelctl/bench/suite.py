@@ -16,6 +16,8 @@ from sentinelctl.bench.result import VERSION
 
 Need = Literal["", "kafka", "torch"]
 LEAST_S: Final = 1.0
+_LEAST_ARRIVALS: Final = 2
+"""Of a shortened load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,9 @@ class Measurement:
         words = shlex.split(self.words)
         if self.duration_s is None:
             return words
-        return [*words, "--duration", f"{max(LEAST_S, self.duration_s * scale):g}"]
+        rate = float(words[words.index("--rate") + 1]) if "--rate" in words else 1.0
+        least_s = min(self.duration_s, max(LEAST_S, _LEAST_ARRIVALS / rate))
+        return [*words, "--duration", f"{max(least_s, self.duration_s * scale):g}"]
 
 
 def _inference() -> list[Measurement]:

@@ -45,7 +45,7 @@ def test_what_was_not_measured_says_so_and_how() -> None:
     missing = {"version": 1, "kind": "missing", "command": "sentinelctl bench x", "why": "no Kafka was given"}
     text = block("receiver", **{"webhook-max-kafka": missing})
     assert "`sentinelctl bench x`" in row(text, "not measured: no Kafka was given")
-    assert "not measured: not yet" in row(text, "sentinelctl bench webhook --users 5 ")
+    assert text.count("Not measured yet: `sentinelctl bench all --only webhook`") == 1
 
 
 def test_a_fault_stands_beside_the_figures_it_spoils() -> None:
@@ -65,9 +65,11 @@ def test_the_pipeline_says_whether_the_forge_s_limits_were_on() -> None:
 def test_the_machine_is_said_once_and_an_other_one_apart() -> None:
     one, two = made_result("webhook-5-users"), made_result("webhook-50-users")
     text = block("machine", a=one, b=two)
-    assert "2 results: 2 cores (a CPU), 24 GB" in text
+    assert "2 results, " in text
+    assert "on 2 cores (a CPU), 24 GB" in text
+    assert "revision 0123456789ab; model small 0.1.0 (dddddddddddd)" in text
     other = {**two, "environment": {**two["environment"], "cores": 64}}
-    assert "1 results: 64 cores" in block("machine", a=one, b=other)
+    assert "on 64 cores" in block("machine", a=one, b=other)
 
 
 def test_every_measurement_of_the_suite_is_shown_somewhere() -> None:
