@@ -8,7 +8,7 @@ from typing import Final
 
 WIDTH: Final = 720
 HEIGHT: Final = 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 150, 44, 48
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 170, 44, 48
 _COLOURS: Final = ("#1f6feb", "#d1570a", "#1a7f37", "#8250df", "#bf3989", "#57606a")
 _FONT: Final = "font-family='system-ui, sans-serif' font-size='12' fill='#24292f'"
 _TICKS: Final = 5

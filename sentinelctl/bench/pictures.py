@@ -59,6 +59,10 @@ def _by(
     return sorted((float(x(of)), float(y(of))) for of in found)
 
 
+def _each(*values: int) -> tuple[tuple[float, str], ...]:
+    return tuple((float(value), f"{value:,}") for value in values)
+
+
 def _has_answers(of: Document) -> bool:
     return bool(of.get("figures", {}).get("rate"))
 
@@ -67,7 +71,7 @@ def _replicas_picture(documents: Mapping[str, Document]) -> str:
     points = _by(
         documents, "drain-replicas-", lambda of: of["target"]["replicas"]["extractor"], lambda of: of["figures"]["rate"]
     )
-    axes = Axis("extractor replicas"), Axis("reviews a second")
+    axes = Axis("extractor replicas", is_log=True, ticks=_each(1, 2, 4, 8)), Axis("reviews a second")
     return lines("A backlog of 1,000 events, 48 repositories", {"reviews/s": points}, *axes) if points else ""
 
 
@@ -77,7 +81,10 @@ def _files_picture(documents: Mapping[str, Document]) -> str:
 
     whole = _by(documents, "pipeline-files-", files, lambda of: of["figures"]["latency_ms"]["p50"] / 1000)
     github = _by(documents, "pipeline-files-", files, lambda of: of["runs"][0]["stages_ms"]["github"]["p50"] / 1000)
-    axes = Axis("files of the pull request", is_log=True), Axis("seconds", is_log=True)
+    axes = (
+        Axis("files of the pull request", is_log=True, ticks=_each(10, 100, 1000, 3000)),
+        Axis("seconds", is_log=True),
+    )
     return lines("Time to a review", {"webhook to review": whole, "waiting for GitHub": github}, *axes) if whole else ""
 
 

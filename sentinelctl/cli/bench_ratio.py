@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -11,7 +11,12 @@ from sentinelctl.cli.bench_words import judge, store, words
 if TYPE_CHECKING:
     from rich.table import Table
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Time ours beside a control, in pairs.")
+_HELP: Final = """Time ours beside a control, in pairs.
+
+Each side has all the load it takes, in turn, so that what else the machine does weighs on both.
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
 
 
 Out = Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")]
@@ -19,10 +24,7 @@ Out = Annotated[Path | None, typer.Option(help="Also write the JSON document to 
 
 @app.callback()
 def _group() -> None:
-    """Time ours beside a control, in pairs.
-
-    Each side has all the load it takes, one after the other, so that what else the machine does weighs on both.
-    """
+    """Time ours beside a control, in pairs."""
 
 
 @app.command("detour")

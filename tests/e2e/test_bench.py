@@ -1,4 +1,5 @@
-"""The bench commands, a second each: that they measure real processes and say what they saw. No figure is judged."""
+"""The bench commands, seconds each: that they measure real processes and say what they saw. No figure is judged, but
+the bench's own: what it says of a target that stood still."""
 
 import json
 import os
@@ -149,3 +150,83 @@ def test_the_highest_rate_of_a_receiver_is_searched_for_and_held(tmp_path: Path)
     (best,) = document["find_max"]["rate"]
     assert 70 < best < 91, said
     assert "rate<90" in document["find_max"]["limited_by"][0]
+
+
+def test_calls_of_the_inference_server_arrive_at_their_times(tmp_path: Path, repository: Path) -> None:
+    words = ("--rate", "4", "--duration", "2", "--warm-up", "0.5", "--users", "4", "--chunks", "2")
+    _, document, said = bench(tmp_path, "inference", "--repo", str(repository), *words, "--max-batch", "4")
+    (run,) = document["runs"]
+    assert (run["answered"], run["errors"], run["dropped"]) == (8, 0, 0), said
+    assert document["target"]["max_batch"] == 4
+    assert document["target"]["chunks_per_call"] >= 2
+    assert run["mean_batch"] >= 1
+    assert run["chunks_per_s"] == pytest.approx(4 * document["target"]["chunks_per_call"], abs=0.1)
+
+
+def test_the_pipeline_is_timed_from_a_delivery_s_time_to_its_visible_review(tmp_path: Path) -> None:
+    words = (
+        "--rate",
+        "4",
+        "--duration",
+        "2",
+        "--warm-up",
+        "0.5",
+        "--users",
+        "4",
+        "--arrivals",
+        "poisson",
+        "--seed",
+        "3",
+    )
+    small = ("--repositories", "3", "--github-ms", "5", "--no-limits")
+    out = tmp_path / "stored" / "pipeline.json"
+    _, document, said = bench(tmp_path, "pipeline", *words, *small, "--out", str(out))
+    assert json.loads(out.read_text()) == document
+    (run,) = document["runs"]
+    assert (run["errors"], run["lost"], run["duplicates"]) == (0, 0, 0), said
+    assert run["outcomes"] == {"reviewed": run["answered"]}
+    assert run["acknowledged_ms"]["p50"] < run["latency_ms"]["p50"]
+    assert set(run["stages_ms"]) >= {"queue", "github", "forward", "own"}
+    assert set(run["memory"]["mb"]) == {"webhook", "extractor", "inference", "publisher"}
+    assert document["target"]["forge_limits"] == "off"
+    assert "--no-limits" in document["command"]
+    assert "--out" not in document["command"]
+
+
+def test_pull_requests_of_many_files_are_opened_and_reviewed(tmp_path: Path) -> None:
+    words = ("--pulls", "--files", "40", "--rate", "1", "--duration", "2", "--warm-up", "0", "--users", "2")
+    _, document, said = bench(tmp_path, "pipeline", *words, "--repositories", "2", "--github-ms", "5")
+    (run,) = document["runs"]
+    assert (run["answered"], run["lost"], run["duplicates"]) == (2, 0, 0), said
+    assert (document["target"]["event"], document["target"]["files"]) == ("pull_request", 40)
+    assert run["stages_ms"]["forward"]["p50"] > 0, "every head is a new one, so none of its findings is known"
+
+
+def test_a_backlog_is_worked_off_once(tmp_path: Path) -> None:
+    words = (
+        "--queued",
+        "40",
+        "--repositories",
+        "4",
+        "--github-ms",
+        "5",
+        "--duration",
+        "90",
+        "--replicas",
+        "extractor=2",
+    )
+    code, document, said = bench(tmp_path, "drain", *words, "--fail-if", "duplicates>0")
+    assert code == 0, said
+    figures = document["figures"]
+    assert (figures["queued"], figures["is_empty"], figures["duplicates"]) == (40, True, 0)
+    assert figures["rate"] > 0
+    assert document["target"]["replicas"] == {"extractor": 2, "inference": 1, "publisher": 1}
+
+
+def test_more_deliveries_than_a_repository_has_commits_are_refused_before_any_is_sent(
+    tmp_path: Path, repository: Path
+) -> None:
+    words = ("--repo", str(repository), "--repositories", "1", "--rate", "50", "--duration", "2", "--github-ms", "5")
+    code, document, _ = bench(tmp_path, "pipeline", *words)
+    assert code == 2
+    assert "more are asked for" in document["error"]["message"]
