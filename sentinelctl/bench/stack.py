@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +12,7 @@ from sentinelctl.bench.changes import ABOUT, Changes, make_history
 from sentinelctl.bench.receiver import own_topics
 from sentinelctl.demo.history import Push, read_history
 from sentinelctl.demo.run import demo_settings
-from sentinelctl.errors import UsageError
+from sentinelctl.errors import UnhealthyError, UsageError
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.lifecycle import Project
@@ -87,7 +87,8 @@ def own_stack(settings: Settings, layout: Layout) -> Iterator[Stack]:
                 try:
                     yield Stack(project, fakehub.hub, pushes, changes, layout)
                 finally:
-                    project.take_down(with_volumes=True)
+                    with suppress(UnhealthyError):  # a worker with a backlog in hand may have to be killed; it is done
+                        project.take_down(with_volumes=True)
                     project.runtime.close()
 
 
