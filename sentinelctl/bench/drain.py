@@ -23,7 +23,7 @@ from services.stream.types import NewRecord
 
 _AT_ONCE: Final = 1000
 _LOOK_EVERY_S: Final = 0.25
-_FIRST_S: Final = 60.0
+_FIRST_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
