@@ -15,6 +15,7 @@ from services.settings import load
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.slow,
+    pytest.mark.timeout(600),
     pytest.mark.skipif(importlib.util.find_spec("locust") is None, reason="locust is not installed (the dev group)"),
 ]
 
@@ -26,7 +27,21 @@ def test_fifty_users_push_for_ten_seconds_and_none_fails(tmp_path: Path) -> None
     with own_receiver(settings, log="sqlite", body_bytes=7000) as receiver:
         assert receiver.stored is not None
         host = f"http://{receiver.host}:{receiver.port}"
-        words = ("--headless", "-u", "50", "-r", "50", "-t", "10s", "--host", host, "--json", "--only-summary")
+        words = (
+            "--headless",
+            "-u",
+            "50",
+            "-r",
+            "50",
+            "-t",
+            "10s",
+            "--host",
+            host,
+            "--json",
+            "--only-summary",
+            "-s",
+            "30",
+        )
         done = subprocess.run(
             [sys.executable, "-m", "locust", "-f", str(FILE), *words],
             env={**os.environ, "SENTINEL_WEBHOOK_SECRET": receiver.secret},
