@@ -1,1 +1,1 @@
-"""Load and timings, each from one command that prints how it was got."""
+"""Measurements, each from one command: open-loop load, backlogs, ours beside a control, and the report of all."""

@@ -1,257 +1,68 @@
-"""The inference server against the engine called directly, in pairs: the same calls, and what lies between them.
+"""The inference server under an open loop of ReviewChunks calls, each of about the same number of chunks."""
 
-Both have the same weights and threads, and run in turn. The direct side is one loop in this process that hands the
-engine one call's hunks after the other; the server is a real process, kept busy over gRPC with a few calls in flight.
-"""
-
-import asyncio
-import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import cycle, islice
+import base64
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
-from urllib.request import urlopen
+from typing import Any
 
-import grpc
-from sentinel.v1.inference_pb2 import ReviewChunksRequest
-from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
-
-from model.engine import Engine, ModelError, load_engine, review
-from model.inputs.diff import DiffError, Hunk, parse_diff
-from sentinelctl.bench.load import Spread
+from sentinelctl.bench.arrivals import Stage
+from sentinelctl.bench.calls import Call, batches, hunks_of, loaded, mean_batch, pack
+from sentinelctl.bench.run import Job, Run, Tell, make_load, run_of
+from sentinelctl.bench.shape import Shape
 from sentinelctl.beside import beside
-from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import percentile
-from sentinelctl.errors import SentinelError, UsageError
+from sentinelctl.errors import UsageError
 from sentinelctl.lifecycle import Project
-from sentinelctl.review.change import Git
-from services.contract import NULL_SHA
-from services.review import hunk_message
 from services.settings import Settings
-
-MIN_RATIO: Final = 0.85
-_LONE_CALLS: Final = 200
-_CALIBRATE_S: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """The hunks of one call, about a batch of chunks, and what they come to."""
-
-    hunks: tuple[Hunk, ...]
-    chunks: int
-    tokens: int
-
-    @property
-    def request(self) -> ReviewChunksRequest:
-        return ReviewChunksRequest(repository_id=1, hunks=[hunk_message(hunk) for hunk in self.hunks])
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Seconds for the same calls."""
-
-    server_s: float
-    direct_s: float
-
-    @property
-    def ratio(self) -> float:
-        """Throughput of the server over that of the direct call."""
-        return self.direct_s / self.server_s
 
 
 @dataclass
-class Result:
-    """calls, chunks, tokens: of one run. lone_ms: by side, one hunk at a time. batch: chunks a pass had."""
+class Server:
+    """An inference server of the bench's own. calls: what is asked, in turn."""
 
-    model: str
-    engine: str
-    in_flight: int
-    calls: int
-    chunks: int
-    tokens: int
-    pairs: list[Pair] = field(default_factory=list)
-    lone_ms: dict[str, list[float]] = field(default_factory=lambda: {"server": [], "direct": []})
-    batch: float = 0.0
+    ports: Mapping[str, int]
+    calls: Sequence[Call]
+    about: Mapping[str, Any]
 
-    @property
-    def ratio(self) -> Spread:
-        return Spread.of([pair.ratio for pair in self.pairs])
-
-    def faults(self) -> list[str]:
-        """What keeps the result from being good; empty when it is."""
-        ratio = self.ratio.median
-        return [] if ratio >= MIN_RATIO else [f"the ratio is {ratio:.2f}, below {MIN_RATIO:g}"]
-
-    def document(self) -> dict[str, Any]:
-        seconds = {"server": [pair.server_s for pair in self.pairs], "direct": [pair.direct_s for pair in self.pairs]}
-        sides = {
-            name: {
-                "chunks_per_s": Spread.of([self.chunks / each for each in took]).document(),
-                "tokens_per_s": Spread.of([self.tokens / each for each in took]).document(),
-                "lone_p50_ms": round(percentile(self.lone_ms[name], 50), 3),
-                "lone_p99_ms": round(percentile(self.lone_ms[name], 99), 3),
-            }
-            for name, took in seconds.items()
-        }
-        return {
-            "version": 1,
-            "model": self.model,
-            "engine": self.engine,
-            "cores": os.cpu_count(),
-            "calls": self.calls,
-            "chunks": self.chunks,
-            "tokens": self.tokens,
-            "in_flight": self.in_flight,
-            "mean_batch": round(self.batch, 2),
-            **sides,
-            "pairs": [round(pair.ratio, 4) for pair in self.pairs],
-            "ratio": self.ratio.document(),
-            "faults": self.faults(),
-        }
+    def offer(self, stages: Sequence[Stage], shape: Shape, tell: Tell) -> Run:
+        requests = [base64.b64encode(call.request.SerializeToString()).decode() for call in self.calls]
+        random.Random(shape.seed).shuffle(requests)  # noqa: S311 - an order, not a secret
+        where = {"target": "inference", "address": f"127.0.0.1:{self.ports['grpc']}", "requests": requests}
+        before = batches(self.ports["metrics"])
+        job = Job.of(stages, shape, where)
+        run = run_of(job, make_load(job, tell))
+        batch = mean_batch(batches(self.ports["metrics"]), before)
+        per_call = self.about["chunks_per_call"]
+        return run.with_more({"mean_batch": round(batch, 2), "chunks_per_s": round(run.rate * per_call, 1)}, ())
 
 
-def measure(
-    settings: Settings,
-    repo: Path,
-    *,
-    pairs: int,
-    seconds: float,
-    in_flight: int,
-    tell: Callable[[Pair], None],
-) -> Result:
-    """`seconds`: about as long as the direct side of a pair takes. `tell` is given each pair as it ends.
-
-    Raises UsageError where the repository's commits hold nothing that the model reads.
-    """
-    own = settings.inference
-    try:
-        engine = load_engine(own.engine, Path(own.weights).expanduser() if own.weights else None, own.threads or None)
-    except ModelError as exc:
-        raise SentinelError(str(exc)) from exc
-    calls = pack(engine, _hunks(repo), own.max_batch)
+@contextmanager
+def own_server(settings: Settings, repo: Path, *, chunks: int) -> Iterator[Server]:
+    """`chunks`: of a call, or up to one hunk more. Raises UsageError where the commits hold nothing the model reads."""
+    engine = loaded(settings)
+    calls = pack(engine, hunks_of(repo), chunks)
     if not calls:
         raise UsageError(f"the last commits of {repo} hold no line that the model reads", remedy="name another --repo")
-    work = _enough(engine, calls, seconds)
-    info = engine.info
-    result = Result(
-        f"{info.name} {info.version}",
-        info.engine,
-        in_flight,
-        len(work),
-        sum(call.chunks for call in work),
-        sum(call.tokens for call in work),
-    )
+    own, info = settings.inference, engine.info
+    about = {
+        "model": f"{info.name} {info.version}",
+        "engine": info.engine,
+        "chunks_asked": chunks,
+        "chunks_per_call": round(sum(call.chunks for call in calls) / len(calls), 2),
+        "tokens_per_call": round(sum(call.tokens for call in calls) / len(calls), 1),
+        "max_batch": own.max_batch,
+        "window_ms": own.window_ms,
+        "threads": own.threads,
+    }
+    del engine
     with TemporaryDirectory(prefix="sentinel-bench-") as folder:
         project = Project(beside(settings, Path(folder)))
         try:
             (replica,) = project.bring_up(("inference",)).of("inference")
-            asyncio.run(_measure(result, engine, work, replica.ports, pairs, tell))
+            yield Server(replica.ports, calls, about)
         finally:
             project.take_down()
             project.runtime.close()
-    return result
-
-
-def pack(engine: Engine, hunks: Sequence[Hunk], batch: int) -> list[Call]:
-    """Calls of `batch` chunks, or up to one hunk more. Left out: hunks that the model does not read, and the rest."""
-    calls: list[Call] = []
-    taken: list[Hunk] = []
-    chunks = tokens = 0
-    for hunk in hunks:
-        windows = engine.encode(hunk)
-        if not windows:
-            continue
-        taken.append(hunk)
-        chunks += len(windows)
-        tokens += sum(len(row) for window in windows for row in window.rows)
-        if chunks >= batch:
-            calls.append(Call(tuple(taken), chunks, tokens))
-            taken, chunks, tokens = [], 0, 0
-    return calls or ([Call(tuple(taken), chunks, tokens)] if taken else [])
-
-
-def _hunks(repo: Path) -> list[Hunk]:
-    """Of the last commits, oldest first."""
-    git, found = Git(repo), list[Hunk]()
-    for push in read_history(repo, 200).pushes:
-        before = git.empty_tree() if push.before == NULL_SHA else push.before
-        try:
-            found += [hunk for file in parse_diff(git.diff(before, push.after)) for hunk in file.hunks]
-        except DiffError:
-            continue
-    return found
-
-
-def _enough(engine: Engine, calls: Sequence[Call], seconds: float) -> list[Call]:
-    """As many calls, over and over, as the engine does in that time; this also warms it up."""
-    began, done = time.perf_counter(), 0
-    for call in cycle(calls):
-        review(engine, call.hunks)
-        done += 1
-        if (elapsed_s := time.perf_counter() - began) >= _CALIBRATE_S:
-            break
-    return list(islice(cycle(calls), max(1, round(done * seconds / elapsed_s))))
-
-
-async def _measure(
-    result: Result,
-    engine: Engine,
-    work: Sequence[Call],
-    ports: Mapping[str, int],
-    pairs: int,
-    tell: Callable[[Pair], None],
-) -> None:
-    options = (("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{ports['grpc']}", options=options) as channel:
-        stub = InferenceServiceStub(channel)  # type: ignore[no-untyped-call]
-        requests = [call.request for call in work]
-        await _serve(stub, requests[: result.in_flight], result.in_flight)
-        for number in range(pairs):
-            server_s = await _serve(stub, requests, result.in_flight) if number % 2 else 0.0
-            direct_s = _call_directly(engine, work)
-            pair = Pair(server_s or await _serve(stub, requests, result.in_flight), direct_s)
-            result.pairs.append(pair)
-            tell(pair)
-        result.batch = _mean_batch(ports["metrics"])
-        for hunk in islice(cycle([hunk for call in work for hunk in call.hunks]), _LONE_CALLS):
-            request = ReviewChunksRequest(repository_id=1, hunks=[hunk_message(hunk)])
-            began = time.perf_counter()
-            await stub.ReviewChunks(request)
-            between = time.perf_counter()
-            review(engine, [hunk])
-            result.lone_ms["server"].append((between - began) * 1000)
-            result.lone_ms["direct"].append((time.perf_counter() - between) * 1000)
-
-
-def _call_directly(engine: Engine, work: Sequence[Call]) -> float:
-    began = time.perf_counter()
-    for call in work:
-        review(engine, call.hunks)
-    return time.perf_counter() - began
-
-
-async def _serve(stub: Any, requests: Sequence[ReviewChunksRequest], in_flight: int) -> float:
-    """Seconds until the last answer; each of `in_flight` callers sends its next request when it has its answer."""
-    left: Iterator[ReviewChunksRequest] = iter(requests)
-
-    async def caller() -> None:
-        for request in left:
-            await stub.ReviewChunks(request)
-
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as callers:
-        for _ in range(in_flight):
-            callers.create_task(caller())
-    return time.perf_counter() - began
-
-
-def _mean_batch(metrics_port: int) -> float:
-    """Chunks of a forward pass, from the server's own histogram."""
-    with urlopen(f"http://127.0.0.1:{metrics_port}/metrics", timeout=10) as answer:
-        lines = answer.read().decode().splitlines()
-    found = dict(line.rsplit(" ", 1) for line in lines if line.startswith("sentinel_batch_size_"))
-    return float(found["sentinel_batch_size_sum"]) / float(found["sentinel_batch_size_count"])

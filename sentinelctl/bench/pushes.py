@@ -25,20 +25,21 @@ class Request(NamedTuple):
 
 def signed_pushes(secret: str, body_bytes: int = BODY_BYTES) -> list[Request]:
     """One push to each of some repositories; bodies have exactly `body_bytes`."""
-    return [_request(_body(number, body_bytes), secret) for number in range(1, _REPOSITORIES + 1)]
+    return [request("push", push_body(number, body_bytes), secret) for number in range(1, _REPOSITORIES + 1)]
 
 
-def _request(body: str, secret: str) -> Request:
-    signature = hmac.new(secret.encode(), body.encode(), hashlib.sha256).hexdigest()
+def request(event: str, body: str, secret: str) -> Request:
+    raw = body.encode()
+    signature = hmac.new(secret.encode(), raw, hashlib.sha256).hexdigest()
     head = (
         "POST /webhook HTTP/1.1\r\nHost: bench\r\nUser-Agent: GitHub-Hookshot/0000000\r\nAccept: */*\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nX-GitHub-Event: push\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\nX-GitHub-Event: {event}\r\n"
         f"X-Hub-Signature-256: sha256={signature}\r\nX-GitHub-Delivery: "
     )
     return Request(head, f"\r\n\r\n{body}")
 
 
-def _body(number: int, size: int) -> str:
+def push_body(number: int, size: int) -> str:
     """ASCII, so that its characters are its bytes."""
     name, after = f"octocat/repository-{number}", hashlib.sha1(str(number).encode(), usedforsecurity=False).hexdigest()
     url = f"https://api.github.example/repos/{name}"

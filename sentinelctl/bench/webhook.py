@@ -1,317 +1,94 @@
-"""The receiver against a control, in pairs: the same load, server, loop and number of workers for both, in turn."""
+"""The receiver under an open loop of signed pushes; each acknowledged one has to be in the log."""
 
 import asyncio
-import contextlib
-import os
+import ipaddress
+import random
 import secrets
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import SecretStr
-
-from sentinelctl.bench.generator import Generator
-from sentinelctl.bench.load import Load, Pair, Spread, side
-from sentinelctl.bench.pushes import Request, signed_pushes
-from sentinelctl.errors import PreflightError, SentinelError, UnhealthyError, UsageError
+from sentinelctl.bench.arrivals import Stage
+from sentinelctl.bench.driver import Ending
+from sentinelctl.bench.pushes import signed_pushes
+from sentinelctl.bench.receiver import alone, fsync_p50_ms, own_topics, records, running_receiver
+from sentinelctl.bench.run import Job, Run, Tell, make_load, run_of
+from sentinelctl.bench.shape import Shape
+from sentinelctl.errors import UsageError
 from sentinelctl.lifecycle import Project
-from sentinelctl.runtime.process import cpu_and_memory, free_ports
-from services.contract import Group, Topic
-from services.errors import BusUnavailable
-from services.settings import Settings, variable
-from services.stream import open_admin
-
-MAX_P99_MS: Final = 50.0
-_CONTROLS: Final = Path(__file__).parent / "controls"
-_WARM_UP_S: Final = 1.0
-_START_S: Final = 30.0
-_SYNCS: Final = 100
-_CONTROL_TOPIC: Final = "control"
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """What the receiver is held against, and how many times its requests per second are asked for."""
-
-    what: str
-    module: str
-    min_ratio: float
-
-
-BY_LOG: Final = {
-    "sqlite": Control(
-        "bare FastAPI handler that checks the HMAC, parses the body and stores nothing", "bare_fastapi", 1.0
-    ),
-    "kafka": Control(
-        "FastAPI handler that checks the HMAC, parses the body and waits in it for one produce to the same broker",
-        "blocking_produce",
-        3.0,
-    ),
-}
+from services.settings import Settings
 
 
 @dataclass
-class Result:
-    """fsync_ms: median time until the disk below the log has a page. records: what the log holds afterwards."""
+class Receiver:
+    """A receiver that takes load. `stored` counts the events in its log, where that is ours to look at."""
 
-    generator: str
-    connections: int
-    body_bytes: int
-    log: str
-    fsync_ms: float
-    pairs: list[Pair] = field(default_factory=list)
-    warm_up: int = 0
-    records: int = 0
-
-    @property
-    def against(self) -> Control:
-        return BY_LOG[self.log]
-
-    @property
-    def ratio(self) -> Spread:
-        return Spread.of([pair.ratio for pair in self.pairs])
-
-    @property
-    def ours(self) -> list[Load]:
-        return [pair.ours for pair in self.pairs]
-
-    @property
-    def control(self) -> list[Load]:
-        return [pair.control for pair in self.pairs]
-
-    @property
-    def acknowledged(self) -> int:
-        return self.warm_up + sum(load.answered for load in self.ours)
-
-    def faults(self) -> list[str]:
-        """What keeps the result from being good; empty when it is."""
-        p99_ms = Spread.of([load.p99_ms for load in self.ours]).median
-        found = []
-        if self.ratio.median < self.against.min_ratio:
-            found.append(f"the ratio is {self.ratio.median:.2f}, below {self.against.min_ratio:g}")
-        if p99_ms >= MAX_P99_MS:
-            found.append(f"p99 is {p99_ms:.1f} ms, not below {MAX_P99_MS:g}")
-        if errors := sum(load.errors for load in self.ours):
-            found.append(f"{errors} requests were not acknowledged")
-        if self.records < self.acknowledged:
-            found.append(f"{self.acknowledged} deliveries were acknowledged and the log holds {self.records}")
-        return found
-
-    def document(self) -> dict[str, Any]:
-        return {
-            "version": 1,
-            "generator": self.generator,
-            "connections": self.connections,
-            "body_bytes": self.body_bytes,
-            "log": self.log,
-            "fsync_p50_ms": round(self.fsync_ms, 3),
-            "cores": os.cpu_count(),
-            "server": f"uvicorn {version('uvicorn')}, uvloop, 1 worker",
-            "receiver": side(self.ours),
-            "control": {"is": self.against.what, **side(self.control)},
-            "pairs": [round(pair.ratio, 4) for pair in self.pairs],
-            "ratio": self.ratio.document(),
-            "acknowledged": self.acknowledged,
-            "records_in_log": self.records,
-            "faults": self.faults(),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """A process that takes the load."""
-
-    name: str
-    pid: int
+    host: str
     port: int
+    secret: str
+    body_bytes: int
+    about: Mapping[str, Any]
+    stored: Callable[[], int] | None = None
+
+    def offer(self, stages: Sequence[Stage], shape: Shape, tell: Tell) -> Run:
+        requests = signed_pushes(self.secret, self.body_bytes)
+        random.Random(shape.seed).shuffle(requests)  # noqa: S311 - an order, not a secret
+        where = {"target": "webhook", "host": self.host, "port": self.port}
+        job = Job.of(stages, shape, {**where, "requests": requests, "name": secrets.token_hex(4)})
+        before = self.stored() if self.stored else 0
+        run = run_of(job, make_load(job, tell))
+        if self.stored is None:
+            return run
+        stored, acknowledged = self.stored() - before, run.count(Ending.ANSWERED)
+        lost = max(0, acknowledged - stored)
+        faults = (f"{acknowledged} deliveries were acknowledged and the log has {stored} more",) if lost else ()
+        return run.with_more({"events_in_log": stored, "lost": lost}, faults)
 
 
-def measure(
-    settings: Settings,
-    generator: Generator,
-    *,
-    log: Literal["sqlite", "kafka"],
-    connections: int,
-    body_bytes: int,
-    seconds: float,
-    pairs: int,
-    tell: Callable[[Server, Load], None],
-) -> Result:
-    """`tell` is given each run as it ends. Raises SentinelError where the generator was the bottleneck.
-
-    The receiver's log lies in a folder of its own beside the installation's, on the same disk, and is deleted; in the
-    Kafka of stream.bootstrap it has topics of its own, which are deleted too.
-    """
+@contextmanager
+def own_receiver(settings: Settings, *, log: Literal["sqlite", "kafka"], body_bytes: int) -> Iterator[Receiver]:
+    """One that is started for this, over a log that is deleted afterwards."""
     secret = secrets.token_hex(32)
-    requests = signed_pushes(secret, body_bytes)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with TemporaryDirectory(prefix="bench-", dir=settings.state_dir) as folder:
-        project = Project(_alone(settings, Path(folder), secret, log))
-        result = Result(generator.name, connections, body_bytes, log, fsync_p50_ms(Path(folder)))
-        with _topics(project.settings):
-            with _receiver(project) as receiver, _control(project.settings) as control:
+        project = Project(alone(settings, Path(folder), secret, log))
+        about = {"log": log, "body_bytes": body_bytes, "fsync_p50_ms": round(fsync_p50_ms(Path(folder)), 3)}
 
-                def run(server: Server, run_s: float) -> Load:
-                    return _run(server, generator, requests, connections, run_s)
+        def stored() -> int:
+            return asyncio.run(records(project.settings))
 
-                result.warm_up = run(receiver, _WARM_UP_S).answered
-                run(control, _WARM_UP_S)
-                for number in range(pairs):
-                    seen: dict[str, Load] = {}
-                    for server in (receiver, control) if number % 2 == 0 else (control, receiver):
-                        seen[server.name] = run(server, seconds)
-                        tell(server, seen[server.name])
-                    result.pairs.append(Pair(seen[receiver.name], seen[control.name]))
-            result.records = asyncio.run(_records(project.settings))
-    return result
+        with own_topics(project.settings), running_receiver(project) as replica:
+            yield Receiver("127.0.0.1", replica.ports["http"], secret, body_bytes, about, stored)
 
 
-def fsync_p50_ms(folder: Path) -> float:
-    """Of pages written one after the other into a file that is there already, as a log does."""
-    sync = getattr(os, "fdatasync", os.fsync)
-    took = []
-    with (folder / "fsync").open("wb", buffering=0) as file:
-        file.write(bytes(_SYNCS * 4096))
-        sync(file.fileno())
-        file.seek(0)
-        for _ in range(_SYNCS):
-            file.write(b"x" * 4096)
-            began = time.perf_counter()
-            sync(file.fileno())
-            took.append(time.perf_counter() - began)
-    return median(took) * 1000
-
-
-def _run(server: Server, generator: Generator, requests: Sequence[Request], connections: int, seconds: float) -> Load:
-    before = cpu_and_memory(server.pid)
-    load = generator.pour(server.port, requests, secrets.token_hex(4), connections, seconds)
-    after = cpu_and_memory(server.pid)
-    if before is None or after is None:
-        raise UnhealthyError(f"the {server.name} ended under the load", remedy="see whether memory or the disk ran out")
-    if not load.answered:
-        raise UnhealthyError(
-            f"the {server.name} acknowledged nothing: {load.refused} requests refused, {load.broken} connections broken"
-        )
-    if load.is_saturated:
-        raise SentinelError(
-            f"no result: the load generator used {load.generator_cpu:.0%} of its one core against the {server.name}, "
-            "so it was what set the pace",
-            remedy="use --generator wrk, which can do more, or a machine with faster cores",
-        )
-    return replace(load, server_cpu=(after[0] - before[0]) / load.seconds)
-
-
-def _alone(settings: Settings, folder: Path, secret: str, log: str) -> Settings:
-    """The same settings for a receiver on a free port of this machine, over a log and claims in `folder`."""
-    own: dict[str, dict[str, Any]] = {
-        "project": {"state_dir": str(folder), "runtime": "embedded"},
-        "stream": {"kind": log, "path": "", "prefix": f"{settings.stream.prefix}{folder.name}."},
-        "claims": {"kind": "sqlite", "path": ""},
-        "webhook": {"bind": "127.0.0.1", "port": 0, "secret": SecretStr(secret), "secret_previous": SecretStr("")},
-    }
-    return settings.model_copy(
-        update={section: getattr(settings, section).model_copy(update=changed) for section, changed in own.items()}
-    )
-
-
-@contextlib.contextmanager
-def _receiver(project: Project) -> Iterator[Server]:
+def receiver_at(url: str, settings: Settings, *, body_bytes: int, is_known: bool) -> Receiver:
+    """One that the bench did not start. Raises UsageError unless its operator says that load may go there."""
+    parts = urlsplit(url)
     try:
-        (replica,) = project.bring_up(("webhook",)).of("webhook")
-        assert replica.pid is not None
-        yield Server("receiver", replica.pid, replica.ports["http"])
-    finally:
-        project.take_down()
-        project.runtime.close()
-
-
-@contextlib.contextmanager
-def _topics(settings: Settings) -> Iterator[None]:
-    """One for the control, and none of it all left in a Kafka afterwards. Raises PreflightError."""
-    if settings.stream.kind != "kafka":
-        yield
-        return
-    from services.stream.kafka import KafkaAdmin
-
-    async def delete() -> None:
-        admin = KafkaAdmin(settings.stream)
-        try:
-            await admin.delete_topics(await admin.topics())
-        finally:
-            await admin.close()
-
-    async def create() -> None:
-        admin = KafkaAdmin(settings.stream)
-        try:
-            await admin.create_topics({_CONTROL_TOPIC: settings.stream.partitions})
-        finally:
-            await admin.close()
-
-    try:
-        asyncio.run(create())
-    except BusUnavailable as exc:
-        raise PreflightError(str(exc), remedy="`sentinelctl doctor` looks at the log") from exc
-    try:
-        yield
-    finally:
-        asyncio.run(delete())
-
-
-@contextlib.contextmanager
-def _control(settings: Settings) -> Iterator[Server]:
-    stream = settings.stream
-    if stream.kind == "kafka" and stream.security_protocol != "PLAINTEXT":
+        port = parts.port or 80
+    except ValueError:
+        port = 0
+    if parts.scheme != "http" or not parts.hostname or not port:
+        raise UsageError(f"--at is {url!r}, no address of a receiver", remedy="give http://HOST:PORT")
+    if not is_known:
+        where = "" if _is_loopback(parts.hostname) else ", and on another machine"
         raise UsageError(
-            f"stream.security_protocol is {stream.security_protocol}, and the control speaks PLAINTEXT only",
-            remedy="name a broker without a login for this measurement",
+            f"the receiver at {url} is none that this command started{where}: its log would get every push as a real "
+            "one, and whatever stands behind it would act on them",
+            remedy="leave --at out; or add --i-know where that does no harm",
         )
-    port = free_ports({"http": "127.0.0.1"}, but=())["http"]
-    words = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--ws", "none", "--lifespan", "off"]
-    words += ["--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "warning"]
-    words += ["--app-dir", str(_CONTROLS), f"{BY_LOG[stream.kind].module}:app"]
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "uvicorn", *words],
-        env={
-            **os.environ,
-            variable("webhook", "secret"): settings.webhook.secret.get_secret_value(),
-            "BOOTSTRAP": stream.bootstrap,
-            "TOPIC": stream.prefix + _CONTROL_TOPIC,
-        },
-        stderr=subprocess.PIPE,
-    )
+    secret = settings.webhook.secret.get_secret_value()
+    if not secret:
+        raise UsageError("no webhook secret is set to sign with", remedy="export SENTINEL_WEBHOOK_SECRET=…")
+    return Receiver(parts.hostname, port, secret, body_bytes, {"at": url, "body_bytes": body_bytes})
+
+
+def _is_loopback(host: str) -> bool:
     try:
-        _wait_until_it_listens(process, port)
-        yield Server("control", process.pid, port)
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def _wait_until_it_listens(process: "subprocess.Popen[bytes]", port: int) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
-        if process.poll() is not None:
-            assert process.stderr is not None
-            said = process.stderr.read().decode(errors="replace").strip()
-            raise UnhealthyError(f"the control ended with code {process.returncode}: {said or 'it said nothing'}")
-        time.sleep(0.05)
-    raise UnhealthyError(f"the control does not listen on port {port} after {_START_S:g} s")
-
-
-async def _records(settings: Settings) -> int:
-    """How many the log holds."""
-    admin = open_admin(settings.stream, settings.stream_path)
-    try:
-        return sum(lag.end for lag in await admin.lag(Group.EXTRACTOR, Topic.PUSH_EVENTS))
-    finally:
-        await admin.close()
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

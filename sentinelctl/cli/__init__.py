@@ -78,6 +78,11 @@ class Context:
         self._config = config
         self._runtime = runtime
 
+    def globals(self) -> list[str]:
+        """The words before the command's name that name its settings, for a command that runs others."""
+        named = [("--config", self._config), ("--runtime", self._runtime)]
+        return [word for name, value in named if value is not None for word in (name, str(value))]
+
     def settings(self) -> "Settings":
         """With nothing left to choose: `auto` became what holds on this machine."""
         return self._settled()[0]

@@ -80,12 +80,13 @@ def running_fakehub(
     copies: int = 1,
     token: str | None = None,
     latency_ms: float = 0.0,
+    has_limits: bool = False,
     host: str = "127.0.0.1",
     port: int = 0,
     allow_remote: bool = False,
 ) -> Iterator[Running]:
     """A fakehub on a thread of its own, until the block ends."""
-    hub = FakeHub(repositories, copies=copies, token=token, latency_ms=latency_ms)
+    hub = FakeHub(repositories, copies=copies, token=token, latency_ms=latency_ms, has_limits=has_limits)
     is_up, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
     failure: list[Exception] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sentinelctl.bench.pushes import signed_pushes
-from sentinelctl.bench.sockets import Tally, pour
+from sentinelctl.bench.ratio.sockets import Tally, pour
 from services.contract import Header, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin

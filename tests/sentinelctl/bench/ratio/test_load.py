@@ -1,6 +1,6 @@
 import pytest
 
-from sentinelctl.bench.load import Load, Pair, Spread, side
+from sentinelctl.bench.ratio.load import Load, Pair, Spread, side
 
 
 def made(answered: int, *, seconds: float = 2.0, p99_ms: float = 9.0, cpu: float = 0.3, refused: int = 0) -> Load:

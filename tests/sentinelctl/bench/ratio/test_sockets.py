@@ -8,7 +8,7 @@ from itertools import count
 import pytest
 
 from sentinelctl.bench.pushes import Request
-from sentinelctl.bench.sockets import Tally, pour
+from sentinelctl.bench.ratio.sockets import Tally, pour
 
 REQUESTS = [Request(f"POST /{number} HTTP/1.1\r\nX-GitHub-Delivery: ", "\r\n\r\n") for number in range(3)]
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\nContent-Length: 4\r\n\r\nbody"

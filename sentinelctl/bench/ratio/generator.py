@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
-from sentinelctl.bench.load import Load
 from sentinelctl.bench.pushes import Request
+from sentinelctl.bench.ratio.load import Load
 from sentinelctl.errors import PreflightError, SentinelError
 
 Kind = Literal["auto", "wrk", "sockets"]
@@ -59,7 +59,7 @@ def find(kind: Kind) -> Generator:
 def _sockets(port: int, requests: Sequence[Request], name: str, connections: int, seconds: float) -> Load:
     job = {"port": port, "requests": requests, "name": name, "connections": connections, "seconds": seconds}
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "sentinelctl.bench.sockets"],
+        [sys.executable, "-P", "-m", "sentinelctl.bench.ratio.sockets"],
         input=json.dumps(job),
         capture_output=True,
         text=True,

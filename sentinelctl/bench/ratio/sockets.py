@@ -1,6 +1,7 @@
 """The load generator for machines without wrk: raw keep-alive connections, each with one request at a time.
 
-`python -m sentinelctl.bench.sockets` is the process that the command starts: a job as JSON on stdin, a Load on stdout.
+`python -m sentinelctl.bench.ratio.sockets` is the process that the command starts: a job as JSON on stdin, a Load on
+stdout.
 """
 
 import asyncio
@@ -13,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sentinelctl.bench.load import Load
 from sentinelctl.bench.pushes import Request
+from sentinelctl.bench.ratio.load import Load
 from sentinelctl.demo.ledger import percentile
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)

@@ -6,7 +6,7 @@ import pytest
 
 from model.inputs.chunk import Chunk
 from model.inputs.diff import Hunk, number_lines
-from sentinelctl.bench.inference import Pair, Result, pack
+from sentinelctl.bench.calls import mean_batch, pack
 
 
 class Windows:
@@ -45,13 +45,6 @@ def test_the_last_call_is_left_out_unless_it_is_the_only_one() -> None:
     assert packed(1, 2, batch=4) == [(2, 3)]
 
 
-@pytest.mark.parametrize(("server_s", "faults"), [(1.0, []), (1.17, []), (1.25, ["the ratio is 0.80, below 0.85"])])
-def test_the_server_must_reach_its_share_of_the_direct_throughput(server_s: float, faults: list[str]) -> None:
-    result = Result("m 1", "onnx", 4, calls=10, chunks=320, tokens=9600, pairs=[Pair(server_s, 1.0)] * 3)
-    assert result.faults() == faults
-    result.lone_ms = {"server": [4.0, 5.0, 9.0], "direct": [3.0, 3.0, 3.0]}
-    document = result.document()
-    assert document["faults"] == faults
-    assert document["direct"]["chunks_per_s"]["median"] == 320.0
-    assert document["server"]["tokens_per_s"]["median"] == pytest.approx(9600 / server_s, abs=1e-3)
-    assert (document["server"]["lone_p50_ms"], document["server"]["lone_p99_ms"]) == (5.0, 9.0)
+def test_the_mean_batch_is_that_of_the_passes_between_two_looks() -> None:
+    assert mean_batch((300.0, 10.0), (100.0, 5.0)) == pytest.approx(40.0)
+    assert mean_batch((100.0, 5.0), (100.0, 5.0)) == 0.0
