@@ -24,8 +24,8 @@ from model.inputs.diff import DiffError, Hunk, parse_diff
 from sentinelctl.bench.load import Spread
 from sentinelctl.beside import beside
 from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import percentile
 from sentinelctl.errors import SentinelError, UsageError
+from sentinelctl.ledger import percentile
 from sentinelctl.lifecycle import Project
 from sentinelctl.review.change import Git
 from services.contract import NULL_SHA

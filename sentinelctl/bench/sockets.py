@@ -15,7 +15,7 @@ from typing import Any
 
 from sentinelctl.bench.load import Load
 from sentinelctl.bench.pushes import Request
-from sentinelctl.demo.ledger import percentile
+from sentinelctl.ledger import percentile
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 

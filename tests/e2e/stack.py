@@ -16,10 +16,10 @@ from typing import Any, Final
 import httpx2
 
 from sentinelctl.demo.history import Push, read_history
-from sentinelctl.demo.ledger import Account, Sent, Unit, account
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import Account, Sent, Unit, account
 from services.contract import READERS, Header, Topic
 from services.settings import StreamSettings
 from services.stream import open_admin

@@ -24,9 +24,9 @@ import httpx2
 import pytest
 
 from sentinelctl.demo.history import Push, read_history
-from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import account
 from sentinelctl.runtime.docker import DockerRuntime
 from sentinelctl.runtime.statefile import StateDir
 from services.settings import Settings, load

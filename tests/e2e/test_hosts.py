@@ -18,9 +18,9 @@ import pytest
 
 from sentinelctl.containers import own_images
 from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import account
 from sentinelctl.runtime.docker import DockerRuntime
 from services.contract import Topic
 from services.settings import StreamSettings, load

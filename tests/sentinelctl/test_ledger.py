@@ -1,4 +1,4 @@
-from sentinelctl.demo.ledger import Sent, Unit, Visible, account, percentile
+from sentinelctl.ledger import Sent, Unit, Visible, account, percentile
 
 A, B = Unit(1, None, "a" * 40), Unit(1, 7, "b" * 40)
 

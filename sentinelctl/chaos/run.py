@@ -1,0 +1,292 @@
+"""One experiment: steady state, load, fault, recovery, account. Whatever ends it, what it changed is undone."""
+
+import contextlib
+import random
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sentinelctl.chaos import guard
+from sentinelctl.chaos.experiments import Experiment
+from sentinelctl.chaos.faults import Deviation, Poison, Unsupported, Window, poison
+from sentinelctl.chaos.history import make_history
+from sentinelctl.chaos.journal import Journal
+from sentinelctl.chaos.load import Arrival, Load, planned
+from sentinelctl.chaos.stack import Stack, eventually, running
+from sentinelctl.chaos.verdict import Observed, Sample, Verdict, judged
+from sentinelctl.ledger import account
+from sentinelctl.runtime.base import Progress, unseen
+
+if TYPE_CHECKING:
+    from services.settings import Settings
+
+_COPIES: Final = 12
+_WARM_UP: Final = 3
+_STEADY_S: Final = 45.0
+_FAULT_FROM: Final = 0.15
+_FAULT_FOR: Final = 0.75
+"""Parts of the load's time."""
+_SAMPLE_EVERY_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """rate: deliveries a second, each at its own time. duration_s: of the load. latency_ms: the forge's."""
+
+    rate: float = 2.0
+    duration_s: float = 60.0
+    latency_ms: float = 100.0
+    seed: int = 1
+
+
+@dataclass
+class Result:
+    experiment: Experiment
+    pace: Pace
+    verdict: Verdict
+    reasons: list[str]
+    observed: Observed
+    runtime: str = "embedded"
+    kept: str = ""
+    """Where the services' logs of a run that did not pass lie."""
+
+    def summary(self) -> dict[str, Any]:
+        observed = self.observed
+        endings: dict[str, int] = {}
+        for ending in observed.account.endings.values():
+            endings[ending] = endings.get(ending, 0) + 1
+        return {
+            "experiment": self.experiment.name,
+            "fault": self.experiment.fault.what,
+            "verdict": self.verdict.value,
+            "reasons": self.reasons,
+            "seen": observed.seen,
+            "runtime": self.runtime,
+            "seed": self.pace.seed,
+            "rate": self.pace.rate,
+            "duration_s": self.pace.duration_s,
+            "sent": len(observed.sent),
+            "acknowledged": sum(one.is_acknowledged for one in observed.sent),
+            "attempts": sum(one.attempts for one in observed.sent),
+            "endings": endings,
+            "lost": observed.account.count("lost"),
+            "duplicates": observed.account.duplicates,
+            "stale": len(observed.account.stale),
+            "unexplained_dead_letters": len(observed.account.unexplained),
+            "in_flight": observed.in_flight,
+            "recover_s": round(observed.recover_s, 2),
+            "drain_s": round(observed.drain_s, 2),
+            "kept": self.kept,
+        }
+
+    def journal(self) -> dict[str, Any]:
+        """All that the verdict rests on: the ledger, delivery by delivery, and the timeline."""
+        observed = self.observed
+        stages: dict[str, list[dict[str, Any]]] = {}
+        for stage in observed.stages:
+            about = {name: stage[name] for name in ("topic", "partition", "offset", "at")}
+            stages.setdefault(stage["delivery_id"], []).append(about)
+        found = observed.account
+        names = iter(found.endings)
+        deliveries = []
+        for one, name in zip(sorted(observed.sent, key=lambda each: each.sent_at_ns), names, strict=True):
+            deliveries.append(
+                {
+                    "delivery_id": one.delivery_id,
+                    "repository_id": one.unit.repository_id,
+                    "pull_number": one.unit.number,
+                    "head": one.unit.sha,
+                    "sent_at": one.sent_at_ns / 1e9,
+                    "acknowledged_at": one.acknowledged_at_ns / 1e9,
+                    "status": one.status,
+                    "answer": one.answer,
+                    "attempts": one.attempts,
+                    "stages": stages.get(one.delivery_id, []),
+                    "ending": found.endings[name],
+                    "reason": found.reasons[name],
+                    "ended_at": found.ended_at_ns.get(name, 0) / 1e9,
+                }
+            )
+        times = {name: getattr(observed, name) for name in ("began", "fault_from", "fault_to", "last_sent", "settled")}
+        samples = [
+            {"at": one.at, "sent": one.sent, "acknowledged": one.acknowledged, "visible": one.visible, "lag": one.lag}
+            for one in observed.samples
+        ]
+        return {**self.summary(), "times": times, "deliveries": deliveries, "timeline": samples}
+
+
+def run(
+    experiment: Experiment,
+    base: "Settings",
+    pace: Pace,
+    home: Path,
+    *,
+    tell: Callable[[str], None] = lambda _text: None,
+    progress: Progress = unseen,
+) -> Result:
+    """`base`: the user's settings, of which the stack takes what is not its own. `home` holds a folder for each run."""
+    journal = Journal.begun(
+        home / f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{pace.seed}-{time.time_ns() % 10**6}"
+    )
+    watcher = guard.start(journal)
+    observed, kept = Observed(), ""
+    try:
+        arrivals, made = _planned(experiment, pace, journal.folder / "served")
+        with running(
+            base,
+            made,
+            journal,
+            own=experiment.own,
+            proxied=experiment.proxied,
+            copies=_COPIES,
+            latency_ms=pace.latency_ms,
+            progress=progress,
+        ) as stack:
+            try:
+                _on(stack, experiment, pace, arrivals, observed, tell)
+            finally:
+                stack.hub.faults.clear()
+    finally:
+        journal.heal()
+        watcher.wait()
+        shutil.rmtree(journal.folder / "served", ignore_errors=True)
+    verdict, reasons = judged(observed, experiment.hypothesis)
+    if verdict is Verdict.PASSED:
+        shutil.rmtree(journal.folder, ignore_errors=True)
+    else:
+        kept = str(journal.folder)
+    return Result(experiment, pace, verdict, reasons, observed, base.project.runtime, kept)
+
+
+def _planned(experiment: Experiment, pace: Pace, path: Path) -> tuple[list[Arrival], Any]:
+    """With what warms up before: its first arrivals, pushes all of them, at negative times."""
+    wanted = _WARM_UP + round(pace.rate * pace.duration_s)
+    commits = -(-wanted // _COPIES) + 4
+    made = make_history(path, commits, wide_files=experiment.wide_files)
+    arrivals = planned(
+        experiment.mix, rate=pace.rate, duration_s=pace.duration_s, copies=_COPIES, commits=commits, seed=pace.seed,
+        skip=_WARM_UP,
+    )  # fmt: skip
+    return arrivals, made
+
+
+def _on(
+    stack: Stack,
+    experiment: Experiment,
+    pace: Pace,
+    arrivals: list[Arrival],
+    observed: Observed,
+    tell: Callable[[str], None],
+) -> None:
+    load = Load(stack.hub, stack.made, stack.settings.webhook.secret.get_secret_value(), stack.url, pace.seed)
+    observed.began = time.time()
+    try:
+        with _sampling(stack, load, observed):
+            observed.steady = _steady(stack, load)
+            if observed.steady:
+                return
+            tell(f"steady; {len(arrivals)} deliveries at {pace.rate:g}/s")
+            _under_load(stack, load, experiment, pace, arrivals, observed, tell)
+            _settle(stack, load, experiment, observed)
+    finally:
+        load.close()
+        observed.sent = load.snapshot()
+        observed.unanswered = tuple(load.unanswered)
+    observed.stages = stack.stages()
+    observed.account = account(observed.sent, stack.visible(), stack.words(), load.facts)
+
+
+def _steady(stack: Stack, load: Load) -> str:
+    """Everything is ready, and a few pushes are reviewed; else why not."""
+    if not stack.await_ready(_STEADY_S):
+        return f"before the fault, not ready: {'; '.join(stack.not_ready().values())}"
+    load.run([Arrival(number / 5, "push", number, 0) for number in range(_WARM_UP)])
+
+    def all_shown() -> bool:
+        return account(load.snapshot(), stack.visible()).count("reviewed") == _WARM_UP
+
+    if not eventually(all_shown, within_s=_STEADY_S):
+        return f"before the fault, {_WARM_UP} pushes were not all reviewed within {_STEADY_S:.0f} s"
+    return ""
+
+
+def _under_load(
+    stack: Stack,
+    load: Load,
+    experiment: Experiment,
+    pace: Pace,
+    arrivals: list[Arrival],
+    observed: Observed,
+    tell: Callable[[str], None],
+) -> None:
+    chance = random.Random(f"{experiment.name} {pace.seed}")  # noqa: S311 - drawn by a seed on purpose
+    if isinstance(experiment.fault, Poison):
+        poison(stack, load, load.unit(chance.choice(arrivals[: max(1, len(arrivals) // 3)])))
+    failed: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            load.run(arrivals)
+        except BaseException as exc:  # noqa: BLE001 - raised where the run waits for it
+            failed.append(exc)
+
+    sender = threading.Thread(target=send, name="load", daemon=True)
+    sender.start()
+    try:
+        time.sleep(pace.duration_s * _FAULT_FROM)
+        tell(experiment.fault.what)
+        observed.fault_from = time.time()
+        try:
+            observed.seen = experiment.fault.strike(stack, load, Window(max(1.0, pace.duration_s * _FAULT_FOR), chance))
+        except Deviation as exc:
+            observed.broken.append(str(exc))
+        except Unsupported as exc:
+            observed.cannot = str(exc)
+        observed.fault_to = time.time()
+        tell(observed.seen or "it was not seen to bite")
+        sender.join()
+    finally:
+        load.stop()
+        sender.join()
+    if failed:
+        raise failed[0]
+    observed.last_sent = max((one.sent_at_ns for one in load.snapshot()), default=0) / 1e9
+
+
+def _settle(stack: Stack, load: Load, experiment: Experiment, observed: Observed) -> None:
+    """Until everything has ended and is committed, or what the hypothesis allows is over."""
+
+    def is_over() -> bool:
+        found = account(load.snapshot(), stack.visible(), stack.words(), load.facts)
+        return found.count("lost") == 0 and not sum(stack.lag().values()) and not stack.not_ready()
+
+    if eventually(is_over, within_s=experiment.hypothesis.drain_s, every_s=0.5):
+        observed.settled = time.time()
+        time.sleep(4 * _SAMPLE_EVERY_S)  # a repeated review would show now
+
+
+@contextlib.contextmanager
+def _sampling(stack: Stack, load: Load, observed: Observed) -> Iterator[None]:
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.wait(_SAMPLE_EVERY_S):
+            try:
+                lag: int | None = sum(stack.lag().values())
+            except Exception:  # noqa: BLE001 - the log is what the fault may be about
+                lag = None
+            sent = load.snapshot()
+            taken = sum(one.is_acknowledged for one in sent)
+            observed.samples.append(Sample(time.time(), load.started, taken, len(stack.hub.visible()), lag))
+
+    thread = threading.Thread(target=look, name="samples", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
