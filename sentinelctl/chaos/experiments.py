@@ -74,7 +74,12 @@ EXPERIMENTS: Final = (
     Experiment("bus-unreachable", Locked("log", 20.0)),
     Experiment("claims-restart", Locked("claims store", 8.0)),
     Experiment("claims-lost", ClaimsLost()),
-    _forge("forge-5xx", "the forge answers 502 and 503", *({"kind": "status", "status": code} for code in (502, 503))),
+    _forge(
+        "forge-5xx",
+        "the forge answers 502, then 503",
+        {"kind": "status", "status": 502, "count": 20},
+        {"kind": "status", "status": 503},
+    ),
     _forge(
         "forge-429-retry-after",
         "the forge answers 429 and when to come again",

@@ -25,6 +25,8 @@ from sentinelctl.state import ServiceSpec, Status
 FAILURES_BEFORE_REST: Final = 4
 """Of one replica in a row; each doubles the supervisor's pause before the next start."""
 _SLACK_S: Final = 10.0
+_WAY_S: Final = 0.5
+"""About as long as a delivery is under way, with a forge that answers in 100 ms."""
 SKEW: Final = Path(__file__).parent / "skew"
 """A sitecustomize that shifts the clock of the process that is given it."""
 
@@ -60,7 +62,8 @@ class Fault(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """kill -9 at moments drawn by chance, each as soon as the one before has healed."""
+    """kill -9, each as soon as the one before has healed, at a moment drawn by chance from those after a delivery was
+    taken: on the way from there to its review, everybody has it in hand once."""
 
     service: str
     rounds: int = 3
@@ -69,12 +72,14 @@ class Kill:
     def what(self) -> str:
         return f"kill -9 of {self.service}"
 
-    def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002 - one form for all
+    def strike(self, stack: Stack, load: Load, window: Window) -> str:
         deadline, seen = time.monotonic() + window.for_s, []
         for number in range(self.rounds):
-            time.sleep(window.chance.uniform(0, max(0.1, window.for_s / self.rounds / 2)))
             if number and time.monotonic() > deadline:
                 break
+            taken = load.taken
+            eventually(lambda: load.taken > taken, within_s=5, every_s=0.005)  # noqa: B023 - called here
+            time.sleep(window.chance.uniform(0, _WAY_S))
             seen.append(kill_and_await(stack, self.service))
         return ", ".join(seen) if all(seen) else ""
 
@@ -204,9 +209,10 @@ def _is_locked(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ClaimsLost:
-    """The claims store is gone with all it knew, and begins anew."""
+    """The claims store is gone with all it knew, and begins anew. for_s: for which its loss is watched."""
 
     what: str = "the claims are lost"
+    for_s: float = 10.0
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
         path = stack.settings.claims_path
@@ -217,6 +223,7 @@ class ClaimsLost:
         for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
             path.with_name(name).unlink(missing_ok=True)
         is_anew = eventually(lambda: path.exists() and path.stat().st_ino != inode, within_s=30)
+        time.sleep(window.wait(self.for_s))
         return f"{known} claims gone, and a new store in their place" if is_anew and known else ""
 
 
@@ -262,8 +269,7 @@ class AllPoison:
     what: str = "every record fails"
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
-        paths = ("/repos/*/compare/*", "/repos/*/commits/*")
-        for path in paths:
+        for path in ("/repos/*/compare/*", f"/repos/*/commits/{'[0-9a-f]' * 40}"):  # and no comment of a commit
             stack.hub.faults.put(forge.Fault(kind="status", status=404, path=path, for_s=window.for_s + 60))
         try:
             is_halted = eventually(

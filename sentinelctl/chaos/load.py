@@ -103,9 +103,10 @@ class Load:
             return Facts(dict(self.moved_at_ns), frozenset(self.covered), poisoned)
 
     @property
-    def attempts(self) -> int:
+    def taken(self) -> int:
+        """Acknowledged so far."""
         with self._lock:
-            return sum(one.attempts for one in self.sent)
+            return sum(one.is_acknowledged for one in self.sent)
 
     def snapshot(self) -> list[Sent]:
         with self._lock:

@@ -64,7 +64,10 @@ def page(results: Sequence[Result]) -> str:
 def _headline(results: Sequence[Result]) -> str:
     verdicts = [one.verdict.value for one in results]
     counts = ", ".join(f"{verdicts.count(name)} {name}" for name in _VERDICTS if name in verdicts)
-    return f"{len(results)} experiments on the {results[0].runtime} runtime: {counts}." if results else "Nothing ran."
+    if not results:
+        return "Nothing ran."
+    many = "1 experiment" if len(results) == 1 else f"{len(results)} experiments"
+    return f"{many} on the {results[0].runtime} runtime, each under load: {counts}."
 
 
 def _cell(name: str, value: object) -> str:
@@ -108,8 +111,8 @@ def timeline(observed: Observed) -> str:
     rates = _rates(samples)
     backlog = [max(0, open_) for open_ in _open(observed, samples)]
     lags = [one.lag for one in samples]
-    most = max(4, *backlog, *(lag or 0 for lag in lags))
-    fastest = max(1.0, *rates)
+    most = _TICKS * -(-max(_TICKS, *backlog, *(lag or 0 for lag in lags)) // _TICKS)
+    fastest = 1.5 * max(1.0, *rates)  # room above it
     inner = _WIDTH - _LEFT - _RIGHT
 
     def x(at: float) -> float:
@@ -129,8 +132,9 @@ def timeline(observed: Observed) -> str:
         parts += [_band(left, right, "#fee2e2"), _text((left + right) / 2, _TOP + 12, "fault", "#b91c1c", "middle")]
         if observed.recover_s:
             end = x(observed.fault_to + observed.recover_s)
+            side, gap = ("end", -4) if end > _WIDTH * 0.8 else ("start", 4)
             parts.append(_band(right, end, "#fef9c3"))
-            parts.append(_text(end + 3, _TOP + 12, f"recovered, {observed.recover_s:.1f} s", "#a16207", "start"))
+            parts.append(_text(end + gap, _TOP + 12, f"recovered, {observed.recover_s:.1f} s", "#a16207", side))
     for tick in range(_TICKS + 1):
         value = most * tick / _TICKS
         parts.append(_line([(_LEFT, y(value, most)), (_WIDTH - _RIGHT, y(value, most))], "#e2e8f0"))
@@ -144,7 +148,7 @@ def timeline(observed: Observed) -> str:
     for piece in _pieces([(x(when), lag) for when, lag in zip(at, lags, strict=True)]):
         parts.append(_line([(across, y(lag, most)) for across, lag in piece], _COLOURS["lag"]))
     legend = (
-        (f"acknowledged a second (most {fastest:.1f})", _COLOURS["rate"]),
+        (f"acknowledged a second (most {max(rates):.1f})", _COLOURS["rate"]),
         ("acknowledged, not ended", _COLOURS["open"]),
         ("records not committed (lag)", _COLOURS["lag"]),
     )
@@ -156,7 +160,7 @@ def timeline(observed: Observed) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _rates(samples: Sequence[Sample], over_s: float = 2.0) -> list[float]:
+def _rates(samples: Sequence[Sample], over_s: float = 4.0) -> list[float]:
     """Acknowledged a second, over the last seconds of each sample."""
     found, first = [], 0
     for one in samples:

@@ -31,6 +31,7 @@ _FAULT_FROM: Final = 0.15
 _FAULT_FOR: Final = 0.75
 """Parts of the load's time."""
 _SAMPLE_EVERY_S: Final = 0.25
+_QUIET_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,11 +259,20 @@ def _under_load(
 
 
 def _settle(stack: Stack, load: Load, experiment: Experiment, observed: Observed) -> None:
-    """Until everything has ended and is committed, or what the hypothesis allows is over."""
+    """Until everything has ended and is committed, or what the hypothesis allows is over.
+
+    With everything committed for a while, what has not ended never will.
+    """
+    committed_since = 0.0
 
     def is_over() -> bool:
+        nonlocal committed_since
+        if sum(stack.lag().values()) or stack.not_ready():
+            committed_since = 0.0
+            return False
+        committed_since = committed_since or time.monotonic()
         found = account(load.snapshot(), stack.visible(), stack.words(), load.facts)
-        return found.count("lost") == 0 and not sum(stack.lag().values()) and not stack.not_ready()
+        return found.count("lost") == 0 or time.monotonic() - committed_since > _QUIET_S
 
     if eventually(is_over, within_s=experiment.hypothesis.drain_s, every_s=0.5):
         observed.settled = time.time()

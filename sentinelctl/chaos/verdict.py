@@ -60,11 +60,11 @@ class Observed:
 
     @property
     def recover_s(self) -> float:
-        """From the fault's end until everything that had been acknowledged by then had ended."""
+        """From the fault's end until everything that had been sent by then had ended."""
         ends = [
             self.account.ended_at_ns.get(one.delivery_id, 0) / 1e9
             for one in self.sent
-            if 0 < one.acknowledged_at_ns / 1e9 <= self.fault_to
+            if one.sent_at_ns / 1e9 <= self.fault_to
         ]
         return max(0.0, max(ends, default=0.0) - self.fault_to)
 

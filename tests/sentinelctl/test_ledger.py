@@ -1,4 +1,8 @@
-from sentinelctl.ledger import Sent, Unit, Visible, account, percentile
+from dataclasses import replace
+
+import pytest
+
+from sentinelctl.ledger import Facts, Sent, Unit, Visible, Word, account, percentile
 
 A, B = Unit(1, None, "a" * 40), Unit(1, 7, "b" * 40)
 
@@ -50,3 +54,59 @@ def test_percentiles_take_the_nearest_rank() -> None:
     assert [percentile(values, q) for q in (50, 95, 99, 100)] == [50.0, 95.0, 99.0, 100.0]
     assert percentile([7.0], 99) == 7.0
     assert percentile([], 50) == 0.0
+
+
+def said(outcome: str, at_ms: int = 90) -> Word:
+    return Word(outcome, f"why it is {outcome}", at_ms * 1_000_000)
+
+
+def test_every_acknowledged_delivery_ends_once_and_with_a_reason() -> None:
+    overtaken, pushed, poisoned = Unit(1, 8, "d" * 40), Unit(1, None, "e" * 40), Unit(1, None, "f" * 40)
+    deliveries = [
+        sent("reviewed", A, 1), sent("superseded", overtaken, 2), sent("covered", pushed, 3),
+        sent("poisoned", poisoned, 4), sent("again", A, 5), sent("tag", B, 6, answer="ignored"),
+    ]  # fmt: skip
+    words = {"superseded": said("superseded"), "covered": said("covered"), "poisoned": said("dead-lettered")}
+    facts = Facts({overtaken: 2_000_000}, frozenset({"covered"}), frozenset({"poisoned"}))
+    found = account([replace(one, reason="tag") for one in deliveries], [shown(A, 60)], words, facts)
+    assert list(found.endings.values()) == [
+        "reviewed", "superseded", "covered", "dead-lettered", "duplicate", "ignored",
+    ]  # fmt: skip
+    assert all(found.reasons.values())
+    assert found.reasons["again"] == "of the same head as reviewed"
+    assert found.ended_at_ns["superseded"] == 90_000_000
+    assert (found.stale, found.unexplained) == ((), ())
+
+
+@pytest.mark.parametrize("outcome", ["superseded", "covered", "reviewed"])
+def test_a_services_word_that_nothing_bears_out_is_no_ending(outcome: str) -> None:
+    found = account([sent("1", A)], [], {"1": said(outcome)}, Facts())
+    assert found.endings == {"1": "lost"}
+    assert "nothing bears out" in found.reasons["1"]
+
+
+def test_what_was_reviewed_is_so_whatever_a_service_says() -> None:
+    found = account([sent("1", A)], [shown(A, 5)], {"1": said("superseded")}, Facts({A: 0}))
+    assert found.endings == {"1": "reviewed"}
+
+
+def test_a_dead_letter_that_nobody_poisoned_is_unexplained() -> None:
+    found = account([sent("1", A)], [], {"1": said("dead-lettered")}, Facts())
+    assert (found.endings, found.unexplained) == ({"1": "dead-lettered"}, ("1",))
+
+
+def test_a_review_of_a_head_that_was_overtaken_long_before_is_stale() -> None:
+    in_time = account([sent("1", B)], [shown(B, 1_500)], facts=Facts({B: 1_000_000_000}))
+    late = account([sent("1", B)], [shown(B, 60_000)], facts=Facts({B: 1_000_000_000}))
+    assert (in_time.stale, late.stale) == ((), (B,))
+
+
+def test_a_redelivery_under_the_same_id_has_an_ending_of_its_own() -> None:
+    found = account([sent("1", A, 10), sent("1", A, 20, answer="duplicate")], [shown(A, 60)])
+    assert found.endings == {"1": "reviewed", "1+1": "duplicate"}
+
+
+def test_a_delivery_that_was_appended_by_an_unanswered_attempt_is_none_the_less_the_one_reviewed() -> None:
+    """The receiver calls the attempt that it answers a duplicate."""
+    assert account([sent("1", A, answer="duplicate")], [shown(A, 60)]).endings == {"1": "reviewed"}
+    assert account([sent("1", A, answer="duplicate")], []).endings == {"1": "lost"}
