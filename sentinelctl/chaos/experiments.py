@@ -17,6 +17,7 @@ from sentinelctl.chaos.faults import (
     NoRoom,
     Pause,
     Poison,
+    RedisKilled,
     Skew,
     Storm,
 )
@@ -43,7 +44,8 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """own: settings of its stack, by section. proxied: the relay that its stack has, of stack.PROXIED."""
+    """own: settings of its stack, by section. proxied: the relay that its stack has, of stack.PROXIED. has_redis: keeps
+    the claims in a Redis of the run's own."""
 
     name: str
     fault: Fault
@@ -51,6 +53,7 @@ class Experiment:
     mix: Mapping[Kind, int] = field(default_factory=lambda: MIXED)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     proxied: str = ""
+    has_redis: bool = False
 
     @property
     def wide_files(self) -> int:
@@ -70,10 +73,12 @@ EXPERIMENTS: Final = (
     *(Experiment(f"kill-{name}", Kill(name), own=own) for name, own in _SERVICES.items()),
     *(Experiment(f"pause-{name}", Pause(name), own=own) for name, own in _SERVICES.items()),
     Experiment("kill-at-post", KilledAtPost(), mix=PUSHES),
-    Experiment("bus-restart", Locked("log", 2.0)),
+    Experiment("bus-restart", Locked("log", 2.0, is_restart=True)),
     Experiment("bus-unreachable", Locked("log", 20.0)),
-    Experiment("claims-restart", Locked("claims store", 8.0)),
+    Experiment("claims-restart", Locked("claims store", 8.0, is_restart=True)),
     Experiment("claims-lost", ClaimsLost()),
+    Experiment("redis-restart", RedisKilled(), has_redis=True),
+    Experiment("redis-lost", RedisKilled("the claims' Redis is killed and comes back empty", True), has_redis=True),
     _forge(
         "forge-5xx",
         "the forge answers 502, then 503",

@@ -11,7 +11,7 @@ import resource
 import signal
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -173,6 +173,8 @@ class Locked:
 
     store: str
     for_s: float
+    is_restart: bool = False
+    """In containers: its server is killed, where it is frozen otherwise."""
 
     @property
     def what(self) -> str:
@@ -180,6 +182,9 @@ class Locked:
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:
         path = stack.log_path if self.store == "log" else stack.settings.claims_path
+        server = "kafka" if self.store == "log" else "redis"
+        if stack.project.runtime.observe().of(server):
+            return kill_and_await(stack, server) if self.is_restart else Pause(server).strike(stack, load, window)
         if stack.project.is_docker or not path.exists():
             raise Unsupported(self.what)
         seconds, refused = window.wait(self.for_s), len(load.unanswered)
@@ -194,7 +199,7 @@ class Locked:
         finally:
             db.close()
         asked_again = len(load.unanswered) - refused
-        return f"no other writer got in for {seconds:g} s, {asked_again} deliveries were refused" if is_held else ""
+        return f"no other writer got in for {seconds:g} s, {asked_again} attempts were refused" if is_held else ""
 
 
 def _is_locked(path: Path) -> bool:
@@ -215,8 +220,10 @@ class ClaimsLost:
     for_s: float = 10.0
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
+        if stack.settings.claims.kind == "redis":
+            return self._flush(stack, window)
         path = stack.settings.claims_path
-        if stack.project.is_docker or stack.settings.claims.kind == "redis" or not path.exists():
+        if stack.project.is_docker or not path.exists():
             raise Unsupported(self.what)
         known = _count(path)
         inode = path.stat().st_ino
@@ -225,6 +232,40 @@ class ClaimsLost:
         is_anew = eventually(lambda: path.exists() and path.stat().st_ino != inode, within_s=30)
         time.sleep(window.wait(self.for_s))
         return f"{known} claims gone, and a new store in their place" if is_anew and known else ""
+
+    def _flush(self, stack: Stack, window: Window) -> str:
+        """The Redis that the run's own stack has."""
+        from redis import Redis
+
+        with Redis.from_url(stack.settings.claims.url, socket_timeout=10) as client:
+            known = int(client.dbsize())
+            client.flushall()
+        time.sleep(window.wait(self.for_s))
+        return f"{known} keys flushed" if known else ""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisKilled:
+    """kill -9 of the Redis that holds the claims; it comes back after a while, with what it had or with nothing."""
+
+    what: str = "the claims' Redis is killed and comes back"
+    is_lost: bool = False
+    down_s: float = 5.0
+
+    def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
+        server = stack.redis
+        if server is None:
+            raise Unsupported(f"{self.what}: the stack has no Redis of this process")
+        known = server.keys()
+        pid = server.kill()
+        is_gone = server.keys() is None
+        if self.is_lost:
+            server.lose()
+        time.sleep(window.wait(self.down_s))
+        server.start()
+        found = server.keys() or 0
+        time.sleep(window.wait(self.down_s))
+        return f"pid {pid} gone for {self.down_s:g} s with {known} keys, back with {found}" if known and is_gone else ""
 
 
 def _count(path: Path) -> int:
@@ -288,6 +329,21 @@ class AllPoison:
         return f"the extractor halted after {letters} dead letters, {put_back} were put back"
 
 
+@contextlib.contextmanager
+def no_room(stack: Stack, *, for_s: float) -> Iterator[None]:
+    """No file of the receiver's may be longer than the log now is: what anybody can do to a process of their own."""
+    pid = stack.replica("webhook").pid
+    if stack.project.is_docker or pid is None or not hasattr(resource, "prlimit"):
+        raise Unsupported("a limit on the size of the receiver's files")
+    (writer, *_) = children(pid)
+    before = resource.prlimit(writer, resource.RLIMIT_FSIZE)
+    about = {"pid": writer, "started": start_token(writer), "limits": list(before), "of": "the receiver"}
+    longest = stack.log_path.with_name(f"{stack.log_path.name}-wal").stat().st_size
+    with stack.journal.changing({"do": "limit", **about}, for_s=for_s + _SLACK_S):
+        resource.prlimit(writer, resource.RLIMIT_FSIZE, (longest, before[1]))
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class NoRoom:
     """No file of the receiver's may grow: what a full disk looks like to it, and nobody else's disk is touched."""
@@ -296,21 +352,11 @@ class NoRoom:
     what: str = "the receiver's disk is full"
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
-        pid = stack.replica("webhook").pid
-        if stack.project.is_docker or pid is None or not hasattr(resource, "prlimit"):
-            raise Unsupported(self.what)
-        (writer, *_) = children(pid)
-        before = resource.prlimit(writer, resource.RLIMIT_FSIZE)
-        undo = {
-            "do": "limit", "pid": writer, "started": start_token(writer), "limits": list(before), "of": "the receiver",
-        }  # fmt: skip
         seconds = window.wait(self.for_s)
-        longest = stack.log_path.with_name(f"{stack.log_path.name}-wal").stat().st_size
-        with stack.journal.changing(undo, for_s=seconds + _SLACK_S):
-            resource.prlimit(writer, resource.RLIMIT_FSIZE, (longest, before[1]))
+        with no_room(stack, for_s=seconds):
             time.sleep(seconds)
         refused = [line for line in stack.log() if line.get("event") == "delivery.not_appended"]
-        return f"{len(refused)} deliveries refused: {str(refused[-1]['error'])[:120]}" if refused else ""
+        return f"{len(refused)} attempts refused: {str(refused[-1]['error'])[:120]}" if refused else ""
 
 
 @dataclass(frozen=True, slots=True)

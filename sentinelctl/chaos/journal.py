@@ -126,6 +126,8 @@ def perform(undo: Mapping[str, Any]) -> str:
             return _resume(undo)
         case "limit":
             return _lift(undo)
+        case "kill":
+            return _kill(undo)
         case "stack":
             return _take_down(undo)
     raise SentinelError(f"this version cannot undo {undo['do']!r}", remedy="use the version that began the run")
@@ -155,6 +157,15 @@ def _lift(undo: Mapping[str, Any]) -> str:
         with contextlib.suppress(ProcessLookupError):
             resource.prlimit(undo["pid"], resource.RLIMIT_FSIZE, tuple(undo["limits"]))
     return f"lifted the limit on the size of files of {undo['of']}"
+
+
+def _kill(undo: Mapping[str, Any]) -> str:
+    import signal
+
+    from sentinelctl.runtime.process import send_signal
+
+    was_there = send_signal(undo["pid"], undo["started"], signal.SIGKILL)
+    return f"ended {undo['of']}" if was_there else f"{undo['of']} had ended"
 
 
 def _take_down(undo: Mapping[str, Any]) -> str:

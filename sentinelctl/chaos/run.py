@@ -143,6 +143,7 @@ def run(
             journal,
             own=experiment.own,
             proxied=experiment.proxied,
+            has_redis=experiment.has_redis,
             copies=_COPIES,
             latency_ms=pace.latency_ms,
             progress=progress,

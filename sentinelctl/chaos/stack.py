@@ -12,6 +12,7 @@ from urllib.request import urlopen
 
 from sentinelctl.chaos.history import Made
 from sentinelctl.chaos.journal import Journal
+from sentinelctl.chaos.own_redis import OwnRedis, running_redis
 from sentinelctl.chaos.proxy import Proxy
 from sentinelctl.demo.run import demo_settings, read_log
 from sentinelctl.fakehub.hub import FakeHub
@@ -45,6 +46,7 @@ class Stack:
     made: Made
     journal: Journal
     proxies: Mapping[str, Proxy]
+    redis: OwnRedis | None = None
 
     @property
     def settings(self) -> "Settings":
@@ -194,13 +196,15 @@ def running(
     *,
     own: Mapping[str, Mapping[str, Any]],
     proxied: str = "",
+    has_redis: bool = False,
     copies: int,
     latency_ms: float,
     progress: Progress = unseen,
 ) -> Iterator[Stack]:
     """Up and ready; nothing of it runs afterwards. Its state folder, logs included, stays in the journal's.
 
-    own: settings of the experiment, by section. proxied: of PROXIED, what is reached through a relay.
+    own: settings of the experiment, by section. proxied: of PROXIED, what is reached through a relay. has_redis: keeps
+    the claims in a Redis of its own.
     """
     token = secrets.token_hex(20)
     folder = journal.folder / "state"
@@ -219,12 +223,16 @@ def running(
         own, proxies = _with_proxies(own, proxied, api_url)
         for proxy in proxies.values():
             stack.callback(proxy.close)
+        redis = None
+        if has_redis and place is None:
+            redis = stack.enter_context(running_redis(journal.folder / "redis", journal))
+            own = {**own, "claims": {"kind": "redis", "url": redis.url}}
         log = place.log if place is not None else "sqlite"
         settings = demo_settings(base, api_url, token, folder, runtime=base.project.runtime, log=log)
         settings = _changed(settings, {"project": {"name": NAME}, "github": {"pacing": "off"}}, own)
         project = Project(settings)
         stack.callback(project.runtime.close)
-        running = Stack(project, fakehub.hub, made, journal, proxies)
+        running = Stack(project, fakehub.hub, made, journal, proxies, redis)
         entry = journal.note({"do": "stack", "folder": str(folder), "settings": running.plain})
         try:
             project.bring_up(progress=progress)

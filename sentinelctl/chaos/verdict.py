@@ -55,8 +55,8 @@ class Observed:
 
     @property
     def drain_s(self) -> float:
-        """From the last delivery until everything had ended and every record was committed."""
-        return max(0.0, self.settled - self.last_sent) if self.settled else 0.0
+        """From the last delivery, or the fault's end, until everything had ended and every record was committed."""
+        return max(0.0, self.settled - max(self.last_sent, self.fault_to)) if self.settled else 0.0
 
     @property
     def recover_s(self) -> float:
