@@ -56,6 +56,11 @@ class Experiment:
     has_redis: bool = False
 
     @property
+    def is_for_installed(self) -> bool:
+        """It leaves data, settings and the number of replicas alone."""
+        return isinstance(self.fault, Kill | Pause | Forge | KilledAtPost)
+
+    @property
     def wide_files(self) -> int:
         return WIDE_FILES if "wide" in self.mix else 0
 

@@ -29,6 +29,8 @@ of files.
 
 MIXED: Final[Mapping[Kind, int]] = {"push": 80, "moving": 8, "again": 4, "same": 4, "ignored": 4}
 PUSHES: Final[Mapping[Kind, int]] = {"push": 1}
+ON_INSTALLED: Final[Mapping[Kind, int]] = {"push": 85, "again": 5, "same": 5, "ignored": 5}
+"""Nothing of its forge is changed by it."""
 
 ANSWER_S: Final = 10.0  # GitHub's own patience
 _AGAIN_AFTER_S: Final = 0.25
@@ -46,18 +48,20 @@ class Arrival:
 
 
 def planned(
-    mix: Mapping[Kind, int], *, rate: float, duration_s: float, copies: int, commits: int, seed: int, skip: int = 0
+    mix: Mapping[Kind, int], units: Sequence[tuple[int, int]], *, rate: float, duration_s: float, seed: int
 ) -> list[Arrival]:
-    """Each kind comes once, then by chance and weight. Every push is a unit of its own; `skip` of them are left out.
+    """Each kind comes once, then by chance and weight. `units`: of pushes, each a commit and a repository.
 
-    Raises UsageError where `commits` of history over `copies` repositories do not suffice.
+    Raises UsageError where there are not enough.
     """
     chance = random.Random(seed)  # noqa: S311 - drawn by a seed on purpose
     arrivals: list[Arrival] = []
-    units = [(commit, repository) for commit in range(commits - 3) for repository in range(copies)][skip:]
     wanted = max(1, round(rate * duration_s))
     if wanted > len(units):
-        raise UsageError(f"{wanted} deliveries are more than {len(units)} changes", remedy="lower --rate or --duration")
+        raise UsageError(
+            f"{wanted} deliveries are more than {len(units)} changes that are not reviewed yet",
+            remedy="lower --rate or --duration",
+        )
     kinds, weights = list(mix), list(mix.values())
     for number in range(wanted):
         kind = chance.choices(kinds, weights)[0] if number >= len(kinds) else kinds[number]

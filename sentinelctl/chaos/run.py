@@ -6,7 +6,8 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,14 +15,17 @@ from sentinelctl.chaos import guard
 from sentinelctl.chaos.experiments import Experiment
 from sentinelctl.chaos.faults import Deviation, Poison, Unsupported, Window, poison
 from sentinelctl.chaos.history import make_history
+from sentinelctl.chaos.installed import installed
 from sentinelctl.chaos.journal import Journal
-from sentinelctl.chaos.load import Arrival, Load, planned
+from sentinelctl.chaos.load import ON_INSTALLED, PUSHES, Arrival, Load, planned
 from sentinelctl.chaos.stack import Stack, eventually, running
 from sentinelctl.chaos.verdict import Observed, Sample, Verdict, judged
-from sentinelctl.ledger import account
+from sentinelctl.errors import UsageError
+from sentinelctl.ledger import Account, account
 from sentinelctl.runtime.base import Progress, unseen
 
 if TYPE_CHECKING:
+    from sentinelctl.lifecycle import Project
     from services.settings import Settings
 
 _COPIES: Final = 12
@@ -130,13 +134,11 @@ def run(
     progress: Progress = unseen,
 ) -> Result:
     """`base`: the user's settings, of which the stack takes what is not its own. `home` holds a folder for each run."""
-    journal = Journal.begun(
-        home / f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{pace.seed}-{time.time_ns() % 10**6}"
-    )
-    watcher = guard.start(journal)
-    observed, kept = Observed(), ""
-    try:
-        arrivals, made = _planned(experiment, pace, journal.folder / "served")
+
+    @contextlib.contextmanager
+    def own_stack(journal: Journal) -> Iterator[tuple[Stack, bool]]:
+        commits = -(-(_WARM_UP + round(pace.rate * pace.duration_s)) // _COPIES) + 4
+        made = make_history(journal.folder / "served", commits, wide_files=experiment.wide_files)
         with running(
             base,
             made,
@@ -148,47 +150,84 @@ def run(
             latency_ms=pace.latency_ms,
             progress=progress,
         ) as stack:
+            yield stack, True
+
+    return _run(experiment, pace, home, own_stack, tell, base.project.runtime)
+
+
+def run_on_installed(
+    experiment: Experiment,
+    project: "Project",
+    pace: Pace,
+    home: Path,
+    *,
+    i_know: bool = False,
+    tell: Callable[[str], None] = lambda _text: None,
+) -> Result:
+    """On what runs already. Raises as `installed()` does, and UsageError where the experiment would change data."""
+    if not experiment.is_for_installed:
+        raise UsageError(
+            f"{experiment.name} changes data, settings or the number of replicas: it needs a stack of its own",
+            remedy="leave --here out",
+        )
+    experiment = replace(experiment, mix=ON_INSTALLED)
+    open_stack = partial(installed, project, i_know=i_know)
+    return _run(experiment, pace, home, open_stack, tell, project.runtime.name)
+
+
+def _run(
+    experiment: Experiment,
+    pace: Pace,
+    home: Path,
+    open_stack: Callable[[Journal], contextlib.AbstractContextManager[tuple[Stack, bool]]],
+    tell: Callable[[str], None],
+    runtime: str,
+) -> Result:
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{experiment.name}-{pace.seed}-{time.time_ns() % 10**6}"
+    journal = Journal.begun(home / name)
+    watcher = guard.start(journal)
+    observed, kept, has_begun = Observed(), "", False
+    try:
+        with open_stack(journal) as (stack, may_send):
+            has_begun = True
             try:
-                _on(stack, experiment, pace, arrivals, observed, tell)
+                _on(stack, experiment, pace, observed, tell, may_send=may_send)
             finally:
                 stack.hub.faults.clear()
     finally:
         journal.heal()
         watcher.wait()
-        shutil.rmtree(journal.folder / "served", ignore_errors=True)
+        # Of a stack that did not come up there are logs to read, of words that made no sense there is nothing.
+        left = journal.folder / "served" if has_begun or (journal.folder / "state").exists() else journal.folder
+        shutil.rmtree(left, ignore_errors=True)
     verdict, reasons = judged(observed, experiment.hypothesis)
     if verdict is Verdict.PASSED:
         shutil.rmtree(journal.folder, ignore_errors=True)
     else:
         kept = str(journal.folder)
-    return Result(experiment, pace, verdict, reasons, observed, base.project.runtime, kept)
-
-
-def _planned(experiment: Experiment, pace: Pace, path: Path) -> tuple[list[Arrival], Any]:
-    """With what warms up before: its first arrivals, pushes all of them, at negative times."""
-    wanted = _WARM_UP + round(pace.rate * pace.duration_s)
-    commits = -(-wanted // _COPIES) + 4
-    made = make_history(path, commits, wide_files=experiment.wide_files)
-    arrivals = planned(
-        experiment.mix, rate=pace.rate, duration_s=pace.duration_s, copies=_COPIES, commits=commits, seed=pace.seed,
-        skip=_WARM_UP,
-    )  # fmt: skip
-    return arrivals, made
+    return Result(experiment, pace, verdict, reasons, observed, runtime, kept)
 
 
 def _on(
     stack: Stack,
     experiment: Experiment,
     pace: Pace,
-    arrivals: list[Arrival],
     observed: Observed,
     tell: Callable[[str], None],
+    *,
+    may_send: bool,
 ) -> None:
     load = Load(stack.hub, stack.made, stack.settings.webhook.secret.get_secret_value(), stack.url, pace.seed)
     observed.began = time.time()
+    warm_up: list[Arrival] = []
+    arrivals: list[Arrival] = []
+    if may_send:
+        units = _units(stack)
+        warm_up = planned(PUSHES, units[:_WARM_UP], rate=5, duration_s=_WARM_UP / 5, seed=pace.seed)
+        arrivals = planned(experiment.mix, units[_WARM_UP:], rate=pace.rate, duration_s=pace.duration_s, seed=pace.seed)
     try:
         with _sampling(stack, load, observed):
-            observed.steady = _steady(stack, load)
+            observed.steady = _steady(stack, load, warm_up)
             if observed.steady:
                 return
             tell(f"steady; {len(arrivals)} deliveries at {pace.rate:g}/s")
@@ -199,20 +238,40 @@ def _on(
         observed.sent = load.snapshot()
         observed.unanswered = tuple(load.unanswered)
     observed.stages = stack.stages()
-    observed.account = account(observed.sent, stack.visible(), stack.words(), load.facts)
+    observed.account = _account(stack, load)
 
 
-def _steady(stack: Stack, load: Load) -> str:
+def _units(stack: Stack) -> list[tuple[int, int]]:
+    """A commit and a repository each, that nobody has pushed yet as far as the forge shows."""
+    shas, repositories = stack.made.shas, stack.hub.repositories
+    seen = {(one.unit.repository_id, one.unit.sha) for one in stack.visible()}
+    return [
+        (commit, number)
+        for commit in range(len(shas) - 3)
+        for number, repository in enumerate(repositories)
+        if (repository.id, shas[commit + 1]) not in seen
+    ]
+
+
+def _account(stack: Stack, load: Load) -> Account:
+    """Of what this run sent: an installation may have other traffic."""
+    sent = load.snapshot()
+    units, names = {one.unit for one in sent}, {one.delivery_id for one in sent}
+    words = {name: word for name, word in stack.words().items() if name in names}
+    return account(sent, [one for one in stack.visible() if one.unit in units], words, load.facts)
+
+
+def _steady(stack: Stack, load: Load, warm_up: list[Arrival]) -> str:
     """Everything is ready, and a few pushes are reviewed; else why not."""
     if not stack.await_ready(_STEADY_S):
         return f"before the fault, not ready: {'; '.join(stack.not_ready().values())}"
-    load.run([Arrival(number / 5, "push", number, 0) for number in range(_WARM_UP)])
+    load.run(warm_up)
 
     def all_shown() -> bool:
-        return account(load.snapshot(), stack.visible()).count("reviewed") == _WARM_UP
+        return account(load.snapshot(), stack.visible()).count("reviewed") == len(warm_up)
 
     if not eventually(all_shown, within_s=_STEADY_S):
-        return f"before the fault, {_WARM_UP} pushes were not all reviewed within {_STEADY_S:.0f} s"
+        return f"before the fault, {len(warm_up)} pushes were not all reviewed within {_STEADY_S:.0f} s"
     return ""
 
 
@@ -226,7 +285,7 @@ def _under_load(
     tell: Callable[[str], None],
 ) -> None:
     chance = random.Random(f"{experiment.name} {pace.seed}")  # noqa: S311 - drawn by a seed on purpose
-    if isinstance(experiment.fault, Poison):
+    if isinstance(experiment.fault, Poison) and arrivals:
         poison(stack, load, load.unit(chance.choice(arrivals[: max(1, len(arrivals) // 3)])))
     failed: list[BaseException] = []
 
@@ -272,8 +331,7 @@ def _settle(stack: Stack, load: Load, experiment: Experiment, observed: Observed
             committed_since = 0.0
             return False
         committed_since = committed_since or time.monotonic()
-        found = account(load.snapshot(), stack.visible(), stack.words(), load.facts)
-        return found.count("lost") == 0 or time.monotonic() - committed_since > _QUIET_S
+        return _account(stack, load).count("lost") == 0 or time.monotonic() - committed_since > _QUIET_S
 
     if eventually(is_over, within_s=experiment.hypothesis.drain_s, every_s=0.5):
         observed.settled = time.time()

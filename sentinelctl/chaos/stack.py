@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "sentinel-chaos"
 PROXIED: Final = ("inference", "forge")
+_OWN: Final = {"project": {"name": NAME}, "github": {"pacing": "off"}, "claims": {"lease_s": 10.0}}
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.05
 
@@ -55,8 +56,9 @@ class Stack:
     @property
     def plain(self) -> dict[str, Any]:
         """Enough of the settings to find it again; no secret."""
-        project = self.settings.project.model_dump()
-        return {"project": project, "stream": {"kind": self.settings.stream.kind}}
+        settings = self.settings
+        project = {**settings.project.model_dump(), "state_dir": str(settings.state_dir.absolute())}
+        return {"project": project, "stream": {"kind": settings.stream.kind}, "docker": {"host": settings.docker.host}}
 
     @property
     def log_path(self) -> Path:
@@ -229,7 +231,7 @@ def running(
             own = {**own, "claims": {"kind": "redis", "url": redis.url}}
         log = place.log if place is not None else "sqlite"
         settings = demo_settings(base, api_url, token, folder, runtime=base.project.runtime, log=log)
-        settings = _changed(settings, {"project": {"name": NAME}, "github": {"pacing": "off"}}, own)
+        settings = _changed(settings, _OWN, own)
         project = Project(settings)
         stack.callback(project.runtime.close)
         running = Stack(project, fakehub.hub, made, journal, proxies, redis)

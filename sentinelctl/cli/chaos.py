@@ -57,16 +57,19 @@ def run(
     rate: Annotated[float, typer.Option(min=0.1, max=200, help="Deliveries a second.")] = 2.0,
     latency_ms: Annotated[float, typer.Option(min=0, max=10_000, help="Time the forge takes to answer.")] = 100.0,
     report: Annotated[Path | None, typer.Option(help="Folder for journal.json, summary.md and report.html.")] = None,
+    here: Annotated[bool, typer.Option("--here", help="On what `up` started, whose forge is a fakehub.")] = False,
+    i_know: Annotated[bool, typer.Option("--i-know", help="With --here, on any forge: no load, no account.")] = False,
 ) -> None:
     """Make a fault under load and account for every delivery.
 
     Starts a stack of its own (a fakehub, free ports, a state folder below the installation's), and ends it. A fault
-    takes 15 % to 90 % of the load's time at most, and is undone whatever ends the run: Ctrl-C, kill -9, a crash. Exit
-    code 99 unless every verdict is `passed`.
+    takes 15 % to 90 % of the load's time at most, and is undone whatever ends the run: Ctrl-C, kill -9, a crash. With
+    --here it is done to what runs already, by those experiments that leave data alone. Exit code 99 unless every
+    verdict is `passed`.
     """
     from sentinelctl.chaos import report as reports
     from sentinelctl.chaos.experiments import EXPERIMENTS, chosen
-    from sentinelctl.chaos.run import Pace
+    from sentinelctl.chaos.run import Pace, run_on_installed
     from sentinelctl.chaos.run import run as run_one
     from sentinelctl.chaos.smoke import check
     from sentinelctl.cli.progress import bars
@@ -81,13 +84,19 @@ def run(
     pace = Pace(rate, duration, latency_ms, seed)
     results: list[Result] = []
     checks: list[Check] = []
+
+    def tell(text: str) -> None:
+        console.note(f"    {text}")
+
     with rolled_back(), bars(console) as progress:
         if smoke:
             checks = check(settings, home, lambda one: _tell_check(ctx, one), progress)
         for number, one in enumerate(picked, 1):
             console.note(f"[{number}/{len(picked)}] {one.name}, seed {seed}")
-            result = run_one(
-                one, settings, pace, home, tell=lambda text: console.note(f"    {text}"), progress=progress
+            result = (
+                run_on_installed(one, ctx.obj.project(), pace, home, i_know=i_know, tell=tell)
+                if here
+                else run_one(one, settings, pace, home, tell=tell, progress=progress)
             )
             results.append(result)
             _tell(ctx, result)

@@ -25,7 +25,7 @@ from sentinelctl.runtime.statefile import StateDir
 from .test_lifecycle import eventually
 
 FULL: Final = bool(os.environ.get("SENTINEL_TEST_FULL"))
-SHORT: Final = ("kill-at-post", "bus-unreachable")
+SHORT: Final = ("kill-extractor", "bus-unreachable")
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900 if FULL else 300)]
 
