@@ -57,7 +57,7 @@ class Result:
     observed: Observed
     runtime: str = "embedded"
     kept: str = ""
-    """Where the services' logs of a run that did not pass lie."""
+    """Where the services' logs of a run that did not pass lie; empty for those of an installation."""
 
     def summary(self) -> dict[str, Any]:
         observed = self.observed
@@ -201,10 +201,10 @@ def _run(
         left = journal.folder / "served" if has_begun or (journal.folder / "state").exists() else journal.folder
         shutil.rmtree(left, ignore_errors=True)
     verdict, reasons = judged(observed, experiment.hypothesis)
-    if verdict is Verdict.PASSED:
+    if verdict is Verdict.PASSED or not (journal.folder / "state").exists():
         shutil.rmtree(journal.folder, ignore_errors=True)
     else:
-        kept = str(journal.folder)
+        kept = str(journal.folder / "state" / "logs")
     return Result(experiment, pace, verdict, reasons, observed, runtime, kept)
 
 

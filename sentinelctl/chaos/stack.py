@@ -33,7 +33,11 @@ if TYPE_CHECKING:
 
 NAME: Final = "sentinel-chaos"
 PROXIED: Final = ("inference", "forge")
-_OWN: Final = {"project": {"name": NAME}, "github": {"pacing": "off"}, "claims": {"lease_s": 10.0}}
+_OWN: Final[Mapping[str, Mapping[str, Any]]] = {
+    "project": {"name": NAME},
+    "github": {"pacing": "off"},
+    "claims": {"lease_s": 10.0},
+}
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.05
 

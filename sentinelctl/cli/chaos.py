@@ -174,11 +174,12 @@ def _tell(ctx: typer.Context, result: "Result") -> None:
 
     console, about = ctx.obj.console, result.summary()
     endings = ", ".join(f"{count} {name}" for name, count in about["endings"].items())
+    acknowledged = f"{about['acknowledged']} acknowledged" + (f" = {endings}" if endings else "")
     line = Text.assemble(
         (f"{about['verdict']:<13}", _STYLES[about["verdict"]]),
         (f"{about['experiment']:<24}", "bold"),
-        f"{about['acknowledged']} acknowledged = {endings}; lost {about['lost']}, duplicates {about['duplicates']}, "
-        f"stale {about['stale']}; recovered in {about['recover_s']:.1f} s, drained in {about['drain_s']:.1f} s",
+        f"{acknowledged}; lost {about['lost']}, duplicates {about['duplicates']}, stale {about['stale']}; recovered in "
+        f"{about['recover_s']:.1f} s, drained in {about['drain_s']:.1f} s",
     )
     (console.err if console.is_json else console.out).print(line)
     for reason in about["reasons"]:
