@@ -22,6 +22,7 @@ from sentinelctl.chaos.faults import (
     Storm,
 )
 from sentinelctl.chaos.load import MIXED, PUSHES, Kind
+from sentinelctl.chaos.stack import Proxied
 from sentinelctl.errors import UsageError
 from services.contract import Role
 
@@ -44,15 +45,15 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """own: settings of its stack, by section. proxied: the relay that its stack has, of stack.PROXIED. has_redis: keeps
-    the claims in a Redis of the run's own."""
+    """own: settings of its stack, by section. proxied: what is reached through a relay. has_redis: keeps the
+    claims in a Redis of the run's own."""
 
     name: str
     fault: Fault
     hypothesis: Hypothesis = Hypothesis()
     mix: Mapping[Kind, int] = field(default_factory=lambda: MIXED)
     own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    proxied: str = ""
+    proxied: Proxied = ""
     has_redis: bool = False
 
     @property

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from sentinelctl.chaos.load import Load
-from sentinelctl.chaos.stack import Stack, eventually
+from sentinelctl.chaos.stack import Proxied, Stack, eventually
 from sentinelctl.fakehub import faults as forge
 from sentinelctl.runtime.process import children, start_token
 from sentinelctl.state import ServiceSpec, Status
@@ -421,7 +421,7 @@ class Skew:
 class Cut:
     """No byte passes between two services, and every connection between them breaks."""
 
-    proxied: str
+    proxied: Proxied
     what: str
     for_s: float = 15.0
 

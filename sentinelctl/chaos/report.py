@@ -12,7 +12,7 @@ from sentinelctl.ledger import ENDINGS
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 900, 260, 48, 16, 34, 30
 _TICKS: Final = 4
-_COLOURS: Final = {"open": "#c2410c", "lag": "#1d4ed8", "rate": "#94a3b8", "visible": "#15803d"}
+_COLOURS: Final = {"open": "#c2410c", "lag": "#1d4ed8", "rate": "#94a3b8"}
 _VERDICTS: Final = {"passed": "#15803d", "deviated": "#b91c1c", "failed": "#b91c1c", "inconclusive": "#a16207"}
 _COLUMNS: Final = (
     "experiment", "verdict", "seed", "sent", "acknowledged", "lost", "duplicates", "stale", "unexplained_dead_letters",
@@ -88,7 +88,7 @@ def _lines(one: Result) -> list[str]:
         f"seen at its target: {about['seen'] or 'nothing'}",
         f"{about['acknowledged']} acknowledged = {acknowledged}; lost {about['lost']}; {about['attempts']} attempts",
         wrong,
-        f"recovered {about['recover_s']:.1f} s after the fault, drained {about['drain_s']:.1f} s after the last send",
+        f"recovered {about['recover_s']:.1f} s after the fault, drained {about['drain_s']:.1f} s after fault and load",
         *(f"why not passed: {reason}" for reason in about["reasons"]),
     ]
 

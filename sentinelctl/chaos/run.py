@@ -236,7 +236,6 @@ def _on(
     finally:
         load.close()
         observed.sent = load.snapshot()
-        observed.unanswered = tuple(load.unanswered)
     observed.stages = stack.stages()
     observed.account = _account(stack, load)
 

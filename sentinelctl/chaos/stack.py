@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.request import urlopen
 
 from sentinelctl.chaos.history import Made
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from services.settings import Settings
 
 NAME: Final = "sentinel-chaos"
-PROXIED: Final = ("inference", "forge")
+Proxied = Literal["", "inference", "forge"]
+"""What is reached through a relay."""
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "project": {"name": NAME},
     "github": {"pacing": "off"},
@@ -201,7 +202,7 @@ def running(
     journal: Journal,
     *,
     own: Mapping[str, Mapping[str, Any]],
-    proxied: str = "",
+    proxied: Proxied = "",
     has_redis: bool = False,
     copies: int,
     latency_ms: float,
@@ -209,8 +210,7 @@ def running(
 ) -> Iterator[Stack]:
     """Up and ready; nothing of it runs afterwards. Its state folder, logs included, stays in the journal's.
 
-    own: settings of the experiment, by section. proxied: of PROXIED, what is reached through a relay. has_redis: keeps
-    the claims in a Redis of its own.
+    own: settings of the experiment, by section. has_redis: keeps the claims in a Redis of its own.
     """
     token = secrets.token_hex(20)
     folder = journal.folder / "state"
@@ -249,7 +249,7 @@ def running(
 
 
 def _with_proxies(
-    own: Mapping[str, Mapping[str, Any]], proxied: str, api_url: str
+    own: Mapping[str, Mapping[str, Any]], proxied: Proxied, api_url: str
 ) -> tuple[Mapping[str, Mapping[str, Any]], dict[str, Proxy]]:
     match proxied:
         case "inference":

@@ -51,7 +51,6 @@ class Observed:
     account: Account = field(default_factory=lambda: Account({}, 0, ()))
     samples: list[Sample] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
-    unanswered: Sequence[tuple[float, int]] = ()
 
     @property
     def drain_s(self) -> float:
