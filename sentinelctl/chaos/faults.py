@@ -138,14 +138,14 @@ class KilledAtPost:
             held = stack.hub.faults.put(forge.Fault(kind="stall", method="POST", path="*/comments", late=is_written))
             try:
                 if not eventually(lambda: hits(stack, held) > 0, within_s=30):  # noqa: B023 - called here
-                    return ""
+                    break  # nobody posts any more
                 kill_and_await(stack, "publisher")
                 seen += 1
             finally:
                 stack.hub.faults.clear()
             if time.monotonic() > deadline and number:
                 break
-        return f"{seen} posts held, and whoever made them killed"
+        return f"{seen} posts held, and whoever made them killed" if seen else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +327,8 @@ class AllPoison:
             stack.hub.faults.clear()
         stack.restart("extractor")
         put_back = stack.retry_letters()
+        if not is_halted and letters < self.letters_before_halt:
+            return ""  # too few to tell
         if not is_halted or letters > self.letters_before_halt:
             raise Deviation(
                 f"it {'halted' if is_halted else 'did not halt'}, with {letters} dead letters where "

@@ -307,7 +307,7 @@ def _under_load(
         except Unsupported as exc:
             observed.cannot = str(exc)
         observed.fault_to = time.time()
-        tell(observed.seen or "it was not seen to bite")
+        tell(observed.seen or observed.cannot or "; ".join(observed.broken) or "it was not seen to bite")
         sender.join()
     finally:
         load.stop()
