@@ -10,10 +10,10 @@ from typing import Final
 
 from sentinelctl.bench.pushes import Request, request
 from sentinelctl.demo.history import Push
-from sentinelctl.demo.ledger import Unit
 from sentinelctl.errors import PreflightError, UsageError
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub
+from sentinelctl.ledger import Unit
 
 _FUNCTIONS: Final = 8
 _CHANGED: Final = 4

@@ -17,9 +17,9 @@ from sentinelctl.bench.run import Job, Run, Tell, make_load, run_of
 from sentinelctl.bench.shape import Shape
 from sentinelctl.bench.stack import Layout, Stack, own_stack
 from sentinelctl.bench.worker import endings_of
-from sentinelctl.demo.ledger import Unit
 from sentinelctl.demo.run import read_log
 from sentinelctl.fakehub.hub import FakeHub
+from sentinelctl.ledger import Unit
 from sentinelctl.state import Replica
 from services.settings import Settings
 

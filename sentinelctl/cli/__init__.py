@@ -35,6 +35,7 @@ COMMANDS = (
     ("fakehub", False),
     ("model", True),
     ("data", True),
+    ("chaos", True),
     ("bench", True),
 )
 

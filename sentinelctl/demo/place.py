@@ -30,11 +30,15 @@ class Containers:
             runtime.close()
         self.log = "kafka" if settings.stream.kind == "kafka" and not self.missing else "sqlite"
 
-    def fakehub(self, repository: Path, *, token: str, latency_ms: float) -> AbstractContextManager[Running]:
+    def fakehub(
+        self, repository: Path, *, token: str, latency_ms: float, copies: int = 1
+    ) -> AbstractContextManager[Running]:
         """On the engine's own bridge, which other hosts do not reach; on loopback where a virtual machine has it."""
         if not self._address:
-            return running_fakehub([repository], token=token, latency_ms=latency_ms)
-        return running_fakehub([repository], token=token, latency_ms=latency_ms, host=self._address, allow_remote=True)
+            return running_fakehub([repository], copies=copies, token=token, latency_ms=latency_ms)
+        return running_fakehub(
+            [repository], copies=copies, token=token, latency_ms=latency_ms, host=self._address, allow_remote=True
+        )
 
     def api_url(self, fakehub: Running) -> str:
         if not self._address:  # what it says of itself has to be an address that containers know

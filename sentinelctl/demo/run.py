@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx2
 
 from sentinelctl.demo.history import History, Push
-from sentinelctl.demo.ledger import Sent, Unit, Visible, account
 from sentinelctl.demo.show import Arrival, Result
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.git import NULL_SHA
 from sentinelctl.fakehub.hub import FakeHub, Repository
+from sentinelctl.ledger import Sent, Unit, Visible, account
 from sentinelctl.lifecycle import Project
 from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import ObservedState

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sentinelctl.console import clean
-from sentinelctl.demo.ledger import Account, percentile
+from sentinelctl.ledger import Account, percentile
 
 SEVERITY_STYLE = {"critical": "bold red", "bug": "red", "suggestion": "yellow", "nit": "dim"}
 _SHOWN_FINDINGS = 4

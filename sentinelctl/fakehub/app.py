@@ -822,6 +822,13 @@ def _show_visible(call: Call) -> Reply:
     return Reply(call.hub.visible())
 
 
+def _show_repositories(call: Call) -> Reply:
+    """Each id, and the git repository that it serves."""
+    return Reply(
+        [{"id": one.id, "full_name": one.full_name, "path": str(one.git.folder)} for one in call.hub.repositories]
+    )
+
+
 def _show_requests(call: Call) -> Reply:
     """The last 10,000 API requests."""
     return Reply(
@@ -960,6 +967,7 @@ _ROUTES: tuple[tuple[str, str, Handler, str], ...] = (
     ("GET", f"{_PULL}/reviews/{{review}}", _get_review, "token"),
     ("GET", f"{_PULL}/reviews/{{review}}/comments", _list_review_comments, "token"),
     ("GET", f"{CONTROL}visible", _show_visible, "none"),
+    ("GET", f"{CONTROL}repositories", _show_repositories, "none"),
     ("GET", f"{CONTROL}requests", _show_requests, "none"),
     ("POST", f"{CONTROL}latency", _set_latency, "none"),
     ("GET", f"{CONTROL}faults", _show_faults, "none"),

@@ -1,5 +1,6 @@
 """What a place that runs services can do. Everything above it works on each of them."""
 
+import signal
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -65,6 +66,12 @@ class Runtime(Protocol):
 
     def answer_fault(self, replica: Replica) -> str:
         """What a running replica answers its probe, after `not-ready: `; empty when it is ready."""
+
+    def signal(self, replica: Replica, number: signal.Signals) -> None:
+        """To its process, behind the back of whoever restarts it; SIGSTOP and SIGCONT to those it started, too.
+
+        For faults on purpose. Harmless where it is gone.
+        """
 
     def logged(self) -> list[str]:
         """Replicas that have a log."""

@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from sentinelctl.errors import PreflightError, SentinelError
 from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
-from sentinelctl.runtime.process import cpu_and_memory, is_same, port_fault
+from sentinelctl.runtime.process import children, cpu_and_memory, is_same, port_fault, send_signal, start_token
 from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 
@@ -67,6 +68,10 @@ class EmbeddedRuntime:
         finally:
             connection.close()
         return "" if answer.status == http.client.OK else f"not-ready: {replica.probe} answers {answer.status} {body}"
+
+    def signal(self, replica: Replica, number: signal.Signals) -> None:
+        for pid, started in processes(replica, number):
+            send_signal(pid, started, number)
 
     def logged(self) -> list[str]:
         return self._dir.logged()
@@ -195,6 +200,14 @@ class EmbeddedRuntime:
 
     def _look_at_supervisor(self) -> str:
         return f"its last words are in {self._dir.log_of('supervisor')}; `sentinelctl up` starts another"
+
+
+def processes(replica: Replica, number: signal.Signals) -> list[tuple[int, str]]:
+    """Whom a signal to it concerns: each with its start."""
+    if replica.pid is None:
+        return []
+    below = children(replica.pid) if number in (signal.SIGSTOP, signal.SIGCONT) else []
+    return [(replica.pid, replica.started), *((pid, token) for pid in below if (token := start_token(pid)) is not None)]
 
 
 def _in_time_order(lines: Sequence[LogLine]) -> list[LogLine]:

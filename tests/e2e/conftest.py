@@ -20,16 +20,6 @@ def git(path: Path, *arguments: str) -> str:
     return done.stdout.strip()
 
 
-def make_history(path: Path, commits: int) -> None:
-    """A new repository at `path`, of one file whose second line each commit changes."""
-    path.mkdir()
-    git(path, "init", "-q", "-b", "main")
-    for number in range(commits):
-        (path / "app.py").write_text(f"import os\nLIMIT = {number}\ndef load(path):\n    return open(path).read()\n")
-        git(path, "add", ".")
-        git(path, "commit", "-qm", f"step {number}")
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """Nine commits in three languages, and a merge."""

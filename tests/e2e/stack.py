@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import signal
 import sqlite3
 import time
 import uuid
@@ -15,25 +14,25 @@ from typing import Any, Final
 
 import httpx2
 
+from sentinelctl.chaos.faults import kill_and_await
+from sentinelctl.chaos.history import Made, make_history
+from sentinelctl.chaos.journal import Journal
+from sentinelctl.chaos.stack import Stack as Observed
 from sentinelctl.demo.history import Push, read_history
-from sentinelctl.demo.ledger import Account, Sent, Unit, account
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
-from services.contract import READERS, Header, Topic
-from services.settings import StreamSettings
-from services.stream import open_admin
-from services.stream.types import TopicPartition
+from sentinelctl.ledger import Account, Sent, Unit, account
+from sentinelctl.lifecycle import Project
+from services.contract import READERS, Topic
+from services.settings import StreamSettings, load
 
-from .conftest import make_history
 from .test_lifecycle import SECRET, TOKEN, Site, eventually, shown_by, site_in
 
 BROKER: Final = os.environ.get("SENTINEL_TEST_KAFKA", "")
 LEAST_LEASE_S: Final = 6  # of a Kafka broker that nobody configured
 SETTLE_S: Final = 90.0
 """Longest wait for the last review: a claim's lease, a consumer's, and a pause between attempts."""
-FAILURES_BEFORE_REST: Final = 4
-"""Of one replica in a row; each doubles the supervisor's pause before the next start."""
 
 Change = tuple[Push, Repository]
 
@@ -43,7 +42,8 @@ class Stack:
     """All four services over a fakehub, and all that was pushed to them."""
 
     site: Site
-    hub: FakeHub
+    observed: Observed
+    """The same as chaos has it: brought up by a command, looked at and broken from here."""
     stream: StreamSettings
     changes: list[Change]
     """Not yet pushed; each is a unit of review of its own."""
@@ -53,8 +53,12 @@ class Stack:
     """Attempts that met a refusal or nobody, and were made again under the same delivery id."""
 
     @property
+    def hub(self) -> FakeHub:
+        return self.observed.hub
+
+    @property
     def log_path(self) -> Path:
-        return self.site.folder / "state" / "data" / "log.sqlite"
+        return self.observed.log_path
 
     def next(self, count: int) -> list[Change]:
         taken, self.changes = self.changes[:count], self.changes[count:]
@@ -85,28 +89,20 @@ class Stack:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.site.observe()['webhook-1'].ports['http']}/webhook"
+        return self.observed.url()
 
     def post(self, delivery: hooks.Delivery, client: httpx2.Client) -> int:
         """The answer's status, 0 where nobody answered."""
         try:
             return client.post(self.url, content=delivery.body, headers=delivery.headers()).status_code
-        except httpx2.HTTPError:
+        except (httpx2.HTTPError, LookupError):  # the receiver is being replaced
             return 0
-
-    def kill(self, service: str) -> None:
-        pid = self.site.observe()[f"{service}-1"].pid
-        assert pid is not None
-        os.kill(pid, signal.SIGKILL)
 
     def kill_and_await(self, service: str) -> None:
         """kill -9; returns once the supervisor has brought it back and it is ready."""
-        before = self.site.observe()[f"{service}-1"].restarts
-        self.kill(service)
-        eventually(lambda: self.site.observe()[f"{service}-1"].restarts > before)
-        self.await_ready(service)
-        if self.site.observe()[f"{service}-1"].failures >= FAILURES_BEFORE_REST:
-            self.site.done("restart", service)
+        self.site.observe()  # which has every process noted
+        assert kill_and_await(self.observed, service)
+        self.site.observe()
 
     def await_ready(self, service: str) -> None:
         eventually(lambda: not self.site.probe_fault(f"{service}-1"))
@@ -125,33 +121,12 @@ class Stack:
         found: list[dict[str, Any]] = self.site.done("dlq", "list").document["letters"]
         return found
 
-    def lag(self) -> dict[Topic, int]:
-        async def look() -> dict[Topic, int]:
-            admin = open_admin(self.stream, self.log_path)
-            try:
-                return {
-                    topic: sum(one.records for one in await admin.lag(group, topic)) for topic, group in READERS.items()
-                }
-            finally:
-                await admin.close()
-
-        return asyncio.run(look())
+    def lag(self) -> dict[str, int]:
+        return self.observed.lag()
 
     def logged(self) -> set[str]:
         """The delivery ids in push-events."""
-
-        async def look() -> set[str]:
-            admin = open_admin(self.stream, self.log_path)
-            try:
-                return {
-                    record.headers[Header.DELIVERY_ID].decode()
-                    for partition in range(self.stream.partitions)
-                    for record in await admin.read(TopicPartition(Topic.PUSH_EVENTS, partition), 0, 100_000)
-                }
-            finally:
-                await admin.close()
-
-        return asyncio.run(look())
+        return {one["delivery_id"] for one in self.observed.stages() if one["topic"] == Topic.PUSH_EVENTS}
 
     def owners(self) -> list[tuple[Any, ...]]:
         """Who has which partition since when: another after any rebalance."""
@@ -207,8 +182,10 @@ def running_stack(
         try:
             with site_in(home, hub.hub.base_url, **own) as site:
                 site.done("up")
+                project = Project(load(None, site.environment))
+                observed = Observed(project, hub.hub, Made(served, ()), Journal.begun(folder / "journal"), {})
                 pushes = read_history(served, commits).pushes
-                yield Stack(site, hub.hub, stream, list(product(pushes, hub.hub.repositories)))
+                yield Stack(site, observed, stream, list(product(pushes, hub.hub.repositories)))
         finally:
             if kind == "kafka":
                 asyncio.run(delete_topics(stream))

@@ -17,9 +17,9 @@ import docker
 import pytest
 
 from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import account
 from sentinelctl.runtime.docker import PROJECT, SERVICE, DockerRuntime
 from sentinelctl.runtime.process import is_same
 from services.contract import Label, Topic

@@ -23,10 +23,11 @@ import docker
 import httpx2
 import pytest
 
+from sentinelctl.chaos.history import make_history
 from sentinelctl.demo.history import Push, read_history
-from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import account
 from sentinelctl.runtime.docker import DockerRuntime
 from sentinelctl.runtime.statefile import StateDir
 from services.settings import Settings, load
@@ -44,7 +45,6 @@ from tests.docker_engine import (
     sweep,
 )
 
-from .conftest import make_history
 from .test_lifecycle import SECRET, TOKEN, Sender, eventually, shown_by
 
 pytestmark = [*needs_engine(), pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(400)]

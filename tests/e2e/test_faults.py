@@ -9,8 +9,8 @@ them, and on Kafka too where SENTINEL_TEST_KAFKA=HOST:PORT names a broker. Each 
 import contextlib
 import os
 import random
-import resource
 import secrets
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -25,8 +25,8 @@ from urllib.request import urlopen
 import httpx2
 import pytest
 
+from sentinelctl.chaos.faults import no_room
 from sentinelctl.fakehub.faults import Fault
-from sentinelctl.runtime.process import children
 
 from .stack import BROKER, Change, Stack, endings, running_stack
 from .test_lifecycle import eventually
@@ -207,19 +207,8 @@ def full_disk(stack: Stack) -> Iterator[None]:
         ballast.unlink()
 
 
-@contextmanager
-def no_room_for_the_receiver(stack: Stack) -> Iterator[None]:
-    """No file of the receiver's may be longer than the log now is: what anybody can do to a process of their own."""
-    pid = stack.site.observe()["webhook-1"].pid
-    assert pid is not None
-    (writer,) = children(pid)
-    before = resource.prlimit(writer, resource.RLIMIT_FSIZE)
-    longest = stack.log_path.with_name("log.sqlite-wal").stat().st_size
-    resource.prlimit(writer, resource.RLIMIT_FSIZE, (longest, before[1]))
-    try:
-        yield
-    finally:
-        resource.prlimit(writer, resource.RLIMIT_FSIZE, before)
+def no_room_for_the_receiver(stack: Stack) -> AbstractContextManager[None]:
+    return no_room(stack.observed, for_s=120)
 
 
 @pytest.fixture
@@ -260,7 +249,7 @@ def refuses_and_goes_on(
             assert {one.delivery_id for one in stack.sent} <= stack.logged(), "all that was taken can be read"
             stack.await_ready("webhook")
             publisher = stack.site.observe()["publisher-1"]
-            stack.kill("publisher")
+            stack.observed.project.runtime.signal(publisher, signal.SIGKILL)
             eventually(lambda: not exists(publisher.pid))
         eventually(lambda: stack.site.observe()["publisher-1"].restarts > publisher.restarts)
         stack.await_ready("publisher")

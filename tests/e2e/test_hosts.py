@@ -16,11 +16,12 @@ from pathlib import Path
 import docker
 import pytest
 
+from sentinelctl.chaos.history import make_history
 from sentinelctl.containers import own_images
 from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import account
 from sentinelctl.runtime.docker import DockerRuntime
 from services.contract import Topic
 from services.settings import StreamSettings, load
@@ -29,7 +30,6 @@ from tests.docker_engine import ADDRESS, PYTHON_IMAGE, needs_engine
 from tests.redis_process import RedisProcess, free_port, running_redis, self_signed
 from tests.second_engine import needs_second_engine, second_engine
 
-from .conftest import make_history
 from .test_docker import Site, site_in
 from .test_lifecycle import TOKEN, Sender, eventually, shown_by
 

@@ -24,10 +24,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sentinelctl.demo.history import Push, read_history
-from sentinelctl.demo.ledger import Sent, Unit, Visible, account
 from sentinelctl.fakehub import hooks
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import Sent, Unit, Visible, account
 from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.embedded import EmbeddedRuntime
 from sentinelctl.runtime.process import is_same, start_token

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import account
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
+from sentinelctl.ledger import account
 
 from .conftest import git
 from .test_lifecycle import TOKEN, Sender, Site, eventually, shown_by, site_in

@@ -234,13 +234,7 @@ def mutate(tree: Path, mutation: Mutation) -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    for name in COPIED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns(*LEFT_OUT))
-        else:
-            shutil.copy2(source, tmp_path / name)
-    return tmp_path
+    return copied(tmp_path)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

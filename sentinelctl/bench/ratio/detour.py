@@ -21,8 +21,8 @@ from sentinel.v1.inference_pb2_grpc import InferenceServiceStub
 from model.inputs.diff import DiffError, parse_diff
 from sentinelctl.beside import beside
 from sentinelctl.demo.history import read_history
-from sentinelctl.demo.ledger import percentile
 from sentinelctl.errors import SentinelError, UsageError
+from sentinelctl.ledger import percentile
 from sentinelctl.lifecycle import Project
 from sentinelctl.review.change import Git
 from services import codec

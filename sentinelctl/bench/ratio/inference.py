@@ -22,8 +22,8 @@ from model.engine import Engine, review
 from sentinelctl.bench.calls import Call, batches, hunks_of, loaded, mean_batch, pack
 from sentinelctl.bench.ratio.load import Spread
 from sentinelctl.beside import beside
-from sentinelctl.demo.ledger import percentile
 from sentinelctl.errors import UsageError
+from sentinelctl.ledger import percentile
 from sentinelctl.lifecycle import Project
 from services.review import hunk_message
 from services.settings import Settings

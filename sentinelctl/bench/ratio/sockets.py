@@ -16,7 +16,7 @@ from typing import Any
 
 from sentinelctl.bench.pushes import Request
 from sentinelctl.bench.ratio.load import Load
-from sentinelctl.demo.ledger import percentile
+from sentinelctl.ledger import percentile
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
