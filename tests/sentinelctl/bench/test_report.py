@@ -101,6 +101,8 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
 
 def test_benchmark_md_has_every_block_and_is_what_the_command_writes() -> None:
     text, folder = (ROOT / "BENCHMARK.md").read_text(encoding="utf-8"), ROOT / ".github" / "bench"
-    again, seen = written(text, Stored(load(folder) if any(folder.glob("*.json")) else {}, lambda name: f".github/bench/{name}"))
+    again, seen = written(
+        text, Stored(load(folder) if any(folder.glob("*.json")) else {}, lambda name: f".github/bench/{name}")
+    )
     assert sorted(seen) == sorted(BLOCKS)
     assert again == text, "run `sentinelctl bench report`"
