@@ -49,6 +49,7 @@ def review(
     min_precision: Annotated[
         float, typer.Option(min=0, max=0.9, help="How often a concept was right on validation, for it to be shown.")
     ] = 0.6,
+    min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of a finding shown.")] = 0.6,
     explain: Annotated[
         str | None, typer.Option(metavar="CONCEPT", help="Say what a concept means instead of reviewing.")
     ] = None,
@@ -77,7 +78,7 @@ def review(
         console.note(change.note)
     if not change.diff.strip():
         console.note(f"{change.label} is empty: nothing was reviewed")
-    reviewed = _review(console, change, least, weights, min_precision, imported)
+    reviewed = _review(console, change, least, weights, min_precision, min_confidence, imported)
     _write(console, "json" if console.is_json else format or "text", change, reviewed)
     if fail_on is not None and reviewed.reaches(fail_on):
         raise typer.Exit(Exit.THRESHOLD)
@@ -122,6 +123,7 @@ def _review(
     least: Severity,
     weights: Path | None,
     min_precision: float,
+    min_confidence: float,
     imported: "list[Imported]",
 ) -> "Reviewed":
     from model.engine import ModelError, load_engine
@@ -145,7 +147,7 @@ def _review(
 
     try:
         engine = load_engine(weights=weights, min_precision=min_precision)
-        return review_files(engine, files, least, watched, imported, Path.cwd())
+        return review_files(engine, files, least, watched, imported, Path.cwd(), min_confidence)
     except ModelError as exc:
         raise SentinelError(str(exc)) from exc
 

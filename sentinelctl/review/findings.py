@@ -71,8 +71,9 @@ def review_files(
     watched: Callable[[Sequence[Sequence[Chunk]]], Iterable[Sequence[Chunk]]] = iter,
     imported: Sequence[Imported] = (),
     cwd: Path = Path(),
+    min_confidence: float = 0.0,
 ) -> Reviewed:
-    """Findings in the order of the diff; a concept below its own threshold is never among them.
+    """Findings in the order of the diff; one below its concept's threshold or `min_confidence` is never among them.
 
     With reports of other analyzers, those on added lines are merged with the model's by line and concept, and all are
     ranked: the worst first, then the surest. `cwd`: where the analyzers ran. `watched` as for model.engine.review.
@@ -94,7 +95,8 @@ def review_files(
     hidden: Counter[str] = Counter()
     seen: Counter[tuple[str, str, str]] = Counter()
     lie_here: set[int] = set()
-    for hunk, findings in zip(hunks, review(engine, hunks, watched), strict=True):
+    for hunk, said in zip(hunks, review(engine, hunks, watched), strict=True):
+        findings = [replace(each, is_shown=each.is_shown and each.confidence >= min_confidence) for each in said]
         here = list(_on(hunk, proposals.get(hunk.path, ())))
         lie_here |= {id(proposal) for _, proposal in here}
         for finding, said_by, confidence in merge(engine, hunk, findings, here):

@@ -170,7 +170,7 @@ def test_other_weights_give_other_findings(weights: Path, tokenizer: Tokenizer) 
 
 
 def test_the_shipped_weights_decide_the_findings_and_shuffled_ones_give_others(tmp_path: Path) -> None:
-    for file in WEIGHTS.iterdir():
+    for file in filter(Path.is_file, WEIGHTS.iterdir()):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     path = tmp_path / "encoder.int8.onnx"
     model, random = onnx.load(str(path)), np.random.default_rng(11)
@@ -402,7 +402,7 @@ def test_torchscript_answers_as_onnx_does(tmp_path: Path) -> None:
     from model.export import export_torchscript
 
     encoder, _, manifest = checkpoint.load(WEIGHTS)
-    for file in WEIGHTS.iterdir():
+    for file in filter(Path.is_file, WEIGHTS.iterdir()):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     export_torchscript(encoder, tmp_path)
     checkpoint.write_manifest(tmp_path, manifest)
