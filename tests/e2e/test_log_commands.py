@@ -181,7 +181,7 @@ def test_a_topic_can_be_followed(site: Site, hub: FakeHub) -> None:
 
 def test_the_detour_is_timed_beside_the_direct_call(tmp_path: Path, hub: FakeHub) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "sentinelctl", "bench", "detour", "--pairs", "3", "--warmup", "1", "--json"],
+        [sys.executable, "-m", "sentinelctl", "bench", "ratio", "detour", "--pairs", "3", "--warmup", "1", "--json"],
         cwd=hub.repositories[0].git.folder, capture_output=True, text=True, timeout=120, check=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
