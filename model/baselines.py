@@ -3,10 +3,7 @@
 They see the same training rows, drawn in the same proportions. A learned figure means something beside theirs alone.
 """
 
-import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +14,9 @@ from torch.nn import functional as F
 from model import dataset
 from model.config import TrainConfig
 from model.dataset import Rows
+from model.ngrams import BUCKETS, WORD, characters, words
 
 Floats = npt.NDArray[np.float32]
-BUCKETS: Final = 2**18
 
 
 def majority(train: Rows, outputs: int, number: int) -> Floats:
@@ -41,21 +38,11 @@ def size_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
 
 def ngram_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
     """Hashed n-grams: characters 2 to 5 and words 1 to 3 of the line, words of the lines around it, and its size."""
-    word = re.compile(r"\w+|[^\w\s]")
     found = []
     for (own, before, after), language, size in zip(rows.texts, rows.languages, size_features(rows), strict=True):
-        codes = np.frombuffer(f" {own} ".encode("utf-8", "replace"), np.uint8).astype(np.uint64)
-        parts = [size, np.asarray([256 + int(language)], np.int64)]
-        for n in (2, 3, 4, 5):
-            total = np.full(max(0, len(codes) - n + 1), n, np.uint64)
-            for at in range(n):
-                total = total * np.uint64(1_000_003) + codes[at : at + len(total)]
-            parts.append(((total ^ (total >> np.uint64(17))) % np.uint64(BUCKETS)).astype(np.int64))
-        words = word.findall(own)
-        grams = [" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)]
-        grams += [f"< {each}" for each in word.findall(before)] + [f"> {each}" for each in word.findall(after)]
-        parts.append(np.asarray([zlib.crc32(each.encode("utf-8", "replace")) % BUCKETS for each in grams], np.int64))
-        found.append(np.unique(np.concatenate(parts)))
+        beside = [*(f"< {each}" for each in WORD.findall(before)), *(f"> {each}" for each in WORD.findall(after))]
+        place = np.asarray([256 + int(language)], np.int64)
+        found.append(np.unique(np.concatenate([size, place, *characters(own), words(own, beside)])))
     return found
 
 

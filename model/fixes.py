@@ -17,11 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from model import dataset
-from model.baselines import BUCKETS, ngram_features, size_features
+from model.baselines import ngram_features, size_features
 from model.dataset import Record, Rows
 from model.encoder import Encoder, Network
 from model.inputs.diff import LineKind, number_lines
 from model.inputs.tokenizer import Tokenizer
+from model.ngrams import BUCKETS
 
 Floats = npt.NDArray[np.float32]
 MOST: Final = 12_000  # pairs learned from

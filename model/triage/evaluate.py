@@ -1,7 +1,5 @@
 """Figures of triage, and what knows less than the network: the commonest answer, and linear n-grams."""
 
-import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -12,6 +10,7 @@ import numpy.typing as npt
 from model.config import TrainConfig
 from model.labels import CATEGORIES, SEVERITIES
 from model.mining.comments import Comment
+from model.ngrams import BUCKETS, characters, words
 from model.triage import rule
 from model.triage.engine import Triage
 
@@ -19,9 +18,7 @@ Ints = npt.NDArray[np.int64]
 Answers = tuple[Ints, Ints]
 """Severity and category of each comment, by their places in labels.py."""
 
-_BUCKETS: Final = 2**18
 _READ: Final = 2_000  # characters of a comment that the linear model reads
-_WORD: Final = re.compile(r"\w+|[^\w\s]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +89,7 @@ def _logistic(
     from torch.nn import functional as F
 
     torch.manual_seed(config.seed)
-    table = nn.EmbeddingBag(_BUCKETS, outputs, mode="sum", sparse=True)
+    table = nn.EmbeddingBag(BUCKETS, outputs, mode="sum", sparse=True)
     nn.init.zeros_(table.weight)
     bias = nn.Parameter(torch.zeros(outputs))
     optimizers = torch.optim.Adagrad(table.parameters(), lr=0.1), torch.optim.Adagrad([bias], lr=0.1)
@@ -122,17 +119,7 @@ def _logistic(
 
 def _hashed(text: str) -> Ints:
     lowered = text[:_READ].lower()
-    codes = np.frombuffer(f" {lowered} ".encode("utf-8", "replace"), np.uint8).astype(np.uint64)
-    parts = []
-    for n in (2, 3, 4, 5):
-        total = np.full(max(0, len(codes) - n + 1), n, np.uint64)
-        for at in range(n):
-            total = total * np.uint64(1_000_003) + codes[at : at + len(total)]
-        parts.append(((total ^ (total >> np.uint64(17))) % np.uint64(_BUCKETS)).astype(np.int64))
-    words = _WORD.findall(lowered)
-    grams = [" ".join(words[at : at + n]) for n in (1, 2, 3) for at in range(len(words) - n + 1)]
-    parts.append(np.asarray([zlib.crc32(each.encode("utf-8", "replace")) % _BUCKETS for each in grams], np.int64))
-    return np.unique(np.concatenate(parts))
+    return np.unique(np.concatenate([*characters(lowered), words(lowered)]))
 
 
 def _recalls(truth: Ints, said: Ints, outputs: int) -> list[float | None]:
