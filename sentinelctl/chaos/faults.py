@@ -7,7 +7,6 @@ its own; all else (a forge's fault, a lock, a relay) ends with this process.
 import contextlib
 import os
 import random
-import resource
 import signal
 import sqlite3
 import time
@@ -19,8 +18,7 @@ from typing import Any, Final, Protocol
 from sentinelctl.chaos.load import Load
 from sentinelctl.chaos.stack import Proxied, Stack, eventually
 from sentinelctl.fakehub import faults as forge
-from sentinelctl.runtime.process import children, start_token
-from sentinelctl.state import ServiceSpec, Status
+from sentinelctl.state import Mount, ServiceSpec, Status
 
 FAILURES_BEFORE_REST: Final = 4
 """Of one replica in a row; each doubles the supervisor's pause before the next start."""
@@ -29,6 +27,8 @@ _WAY_S: Final = 0.5
 """About as long as a delivery is under way, with a forge that answers in 100 ms."""
 SKEW: Final = Path(__file__).parent / "skew"
 """A sitecustomize that shifts the clock of the process that is given it."""
+_SITE_INSIDE: Final = "/opt/app/sitecustomize.py"
+"""On the images' own PYTHONPATH."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ class Locked:
         server = "kafka" if self.store == "log" else "redis"
         if stack.project.runtime.observe().of(server):
             return kill_and_await(stack, server) if self.is_restart else Pause(server).strike(stack, load, window)
-        if stack.project.is_docker or not path.exists():
+        if not stack.shares_files or not path.exists():
             raise Unsupported(self.what)
         seconds, refused = window.wait(self.for_s), len(load.unanswered)
         db = sqlite3.connect(path, timeout=30, isolation_level=None)
@@ -229,7 +229,7 @@ class ClaimsLost:
         if stack.settings.claims.kind == "redis":
             return self._flush(stack, window)
         path = stack.settings.claims_path
-        if stack.project.is_docker or not path.exists():
+        if not stack.shares_files or not path.exists():
             raise Unsupported(self.what)
         known = _count(path)
         inode = path.stat().st_ino
@@ -260,8 +260,10 @@ class RedisKilled:
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
         server = stack.redis
+        if stack.project.runtime.observe().of("redis"):
+            return self._in_container(stack)
         if server is None:
-            raise Unsupported(f"{self.what}: the stack has no Redis of this process")
+            raise Unsupported(f"{self.what}: the engine has no image of Redis (images.redis)")
         known = server.keys()
         pid = server.kill()
         is_gone = server.keys() is None
@@ -272,6 +274,18 @@ class RedisKilled:
         found = server.keys() or 0
         time.sleep(window.wait(self.down_s))
         return f"pid {pid} gone for {self.down_s:g} s with {known} keys, back with {found}" if known and is_gone else ""
+
+    def _in_container(self, stack: Stack) -> str:
+        """The engine brings it back at once, with what its volume has."""
+        from redis import Redis
+
+        with Redis.from_url(stack.settings.claims.url, socket_timeout=10) as client:
+            known = int(client.dbsize())
+            if self.is_lost:
+                client.flushall()
+            took_over = kill_and_await(stack, "redis")
+            found = int(client.dbsize())
+        return f"{took_over}, with {known} keys before and {found} after" if known and took_over else ""
 
 
 def _count(path: Path) -> int:
@@ -340,15 +354,14 @@ class AllPoison:
 @contextlib.contextmanager
 def no_room(stack: Stack, *, for_s: float) -> Iterator[None]:
     """No file of the receiver's may be longer than the log now is: what anybody can do to a process of their own."""
-    pid = stack.replica("webhook").pid
-    if stack.project.is_docker or pid is None or not hasattr(resource, "prlimit"):
+    wal = stack.log_path.with_name(f"{stack.log_path.name}-wal")
+    if not stack.shares_files or not wal.exists():
         raise Unsupported("a limit on the size of the receiver's files")
-    (writer, *_) = children(pid)
-    before = resource.prlimit(writer, resource.RLIMIT_FSIZE)
-    about = {"pid": writer, "started": start_token(writer), "limits": list(before), "of": "the receiver"}
-    longest = stack.log_path.with_name(f"{stack.log_path.name}-wal").stat().st_size
-    with stack.journal.changing({"do": "limit", **about}, for_s=for_s + _SLACK_S):
-        resource.prlimit(writer, resource.RLIMIT_FSIZE, (longest, before[1]))
+    receiver = stack.replica("webhook")
+    undo = {"do": "limit", "settings": stack.plain, "replica": receiver.name}
+    with stack.journal.changing(undo, for_s=for_s + _SLACK_S):
+        if not stack.project.runtime.limit_files(receiver, wal.stat().st_size):
+            raise Unsupported("a limit on the size of the receiver's files")
         yield
 
 
@@ -401,8 +414,6 @@ class Skew:
         return f"the clock of {self.service} is off by {self.offset_s:+g} s"
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
-        if stack.project.is_docker:
-            raise Unsupported(self.what)
         stack.restart(self.service, self._skewed)
         began = time.time()
         try:
@@ -414,9 +425,13 @@ class Skew:
         return f"{len(off)} lines of its log bear the wrong time" if off else ""
 
     def _skewed(self, spec: ServiceSpec) -> ServiceSpec:
+        offset = {"CHAOS_CLOCK_OFFSET_S": str(self.offset_s)}
+        if spec.container is not None:
+            mounts = (*spec.container.mounts, Mount(str(SKEW / "sitecustomize.py"), _SITE_INSIDE, is_read_only=True))
+            container = replace(spec.container, mounts=mounts)
+            return replace(spec, container=container, env={**spec.env, **offset})
         paths = [str(SKEW), *filter(None, [os.environ.get("PYTHONPATH")])]
-        shift = {"PYTHONPATH": os.pathsep.join(paths), "CHAOS_CLOCK_OFFSET_S": str(self.offset_s)}
-        return replace(spec, env={**spec.env, **shift})
+        return replace(spec, env={**spec.env, **offset, "PYTHONPATH": os.pathsep.join(paths)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,10 +443,27 @@ class Cut:
     for_s: float = 15.0
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:  # noqa: ARG002
-        proxy, seconds = stack.proxies[self.proxied], window.wait(self.for_s)
+        seconds = window.wait(self.for_s)
+        if self.proxied not in stack.proxies:
+            return self._off_network(stack, seconds)
+        proxy = stack.proxies[self.proxied]
         with proxy.cut():
             time.sleep(seconds)
         return f"{proxy.cut_count} connections broken or refused in {seconds:g} s" if proxy.cut_count else ""
+
+    def _off_network(self, stack: Stack, seconds: float) -> str:
+        """In containers the one leaves the network that they share: packets vanish, and its name with them."""
+        from sentinelctl.runtime.docker import DockerRuntime
+
+        runtime, target = stack.project.runtime, stack.replica(self.proxied)
+        if not isinstance(runtime, DockerRuntime):
+            raise Unsupported(self.what)
+        undo = {"do": "connect", "settings": stack.plain, "replica": target.name}
+        with stack.journal.changing(undo, for_s=seconds + _SLACK_S):
+            runtime.leave_network(target)
+            time.sleep(seconds)
+            is_found, _ = runtime.inside(stack.replica("extractor"), ["getent", "hosts", self.proxied])
+        return f"{target.name} had no network for {seconds:g} s, and nobody found its name" if is_found else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,18 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sentinelctl.errors import SentinelError
 from sentinelctl.runtime.process import is_same, start_token
+
+if TYPE_CHECKING:
+    from sentinelctl.runtime.base import Runtime
+    from sentinelctl.state import Replica
 
 FILE: Final = "journal.jsonl"
 
@@ -126,6 +130,8 @@ def perform(undo: Mapping[str, Any]) -> str:
             return _resume(undo)
         case "limit":
             return _lift(undo)
+        case "connect":
+            return _connect(undo)
         case "kill":
             return _kill(undo)
         case "stack":
@@ -133,9 +139,8 @@ def perform(undo: Mapping[str, Any]) -> str:
     raise SentinelError(f"this version cannot undo {undo['do']!r}", remedy="use the version that began the run")
 
 
-def _resume(undo: Mapping[str, Any]) -> str:
-    import signal
-
+def _to_replica(undo: Mapping[str, Any], do: Callable[["Runtime", "Replica"], object]) -> None:
+    """As often as it is there: once or, where it is gone, not at all."""
     from sentinelctl.lifecycle import Project
     from services.settings import Settings
 
@@ -143,20 +148,32 @@ def _resume(undo: Mapping[str, Any]) -> str:
     try:
         for replica in project.runtime.observe().replicas:
             if replica.name == undo["replica"]:
-                project.runtime.signal(replica, signal.SIGCONT)
+                do(project.runtime, replica)
     finally:
         project.runtime.close()
+
+
+def _resume(undo: Mapping[str, Any]) -> str:
+    import signal
+
+    _to_replica(undo, lambda runtime, replica: runtime.signal(replica, signal.SIGCONT))
     return f"SIGCONT to {undo['replica']}"
 
 
 def _lift(undo: Mapping[str, Any]) -> str:
-    import contextlib
-    import resource
+    _to_replica(undo, lambda runtime, replica: runtime.limit_files(replica, None))
+    return f"lifted the limit on the size of files of {undo['replica']}"
 
-    if is_same(undo["pid"], undo["started"]) and hasattr(resource, "prlimit"):
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(undo["pid"], resource.RLIMIT_FSIZE, tuple(undo["limits"]))
-    return f"lifted the limit on the size of files of {undo['of']}"
+
+def _connect(undo: Mapping[str, Any]) -> str:
+    from sentinelctl.runtime.docker import DockerRuntime
+
+    def join(runtime: "Runtime", replica: "Replica") -> None:
+        if isinstance(runtime, DockerRuntime):
+            runtime.join_network(replica)
+
+    _to_replica(undo, join)
+    return f"connected {undo['replica']} again"
 
 
 def _kill(undo: Mapping[str, Any]) -> str:

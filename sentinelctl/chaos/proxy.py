@@ -11,19 +11,19 @@ _LISTEN_EVERY_S: Final = 0.2
 
 
 class Proxy:
-    """Relays 127.0.0.1:`port` to 127.0.0.1:`target`, on threads of its own, until it is closed.
+    """Relays `host`:`port` to `host`:`target`, on threads of its own, until it is closed.
 
     cut_count: connections that a cut broke or refused.
     """
 
-    def __init__(self, target: int) -> None:
-        self._target = target
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
+        self._target = host, target
         self._is_cut = False
         self._is_closed = False
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self.cut_count = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
         self._listener.settimeout(_LISTEN_EVERY_S)
         self.port = int(self._listener.getsockname()[1])
         self._thread = threading.Thread(target=self._serve, name="proxy", daemon=True)
@@ -55,7 +55,7 @@ class Proxy:
                 near.close()
                 continue
             try:
-                far = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+                far = socket.create_connection(self._target, timeout=5)
             except OSError:
                 near.close()
                 continue

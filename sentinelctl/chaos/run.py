@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sentinelctl.chaos import guard
 from sentinelctl.chaos.experiments import Experiment
@@ -20,7 +20,7 @@ from sentinelctl.chaos.journal import Journal
 from sentinelctl.chaos.load import ON_INSTALLED, PUSHES, Arrival, Load, planned
 from sentinelctl.chaos.stack import Stack, eventually, running
 from sentinelctl.chaos.verdict import Observed, Sample, Verdict, judged
-from sentinelctl.errors import UsageError
+from sentinelctl.errors import SentinelError, UsageError
 from sentinelctl.ledger import Account, account
 from sentinelctl.runtime.base import Progress, unseen
 
@@ -58,6 +58,12 @@ class Result:
     runtime: str = "embedded"
     kept: str = ""
     """Where the services' logs of a run that did not pass lie; empty for those of an installation."""
+
+    @classmethod
+    def without_a_stack(cls, experiment: Experiment, pace: Pace, runtime: str, why: SentinelError) -> Self:
+        """Of one whose stack did not come up, among others that may."""
+        observed = Observed(steady=f"its stack did not come up: {why.message}")
+        return cls(experiment, pace, *judged(observed, experiment.hypothesis), observed, runtime)
 
     def summary(self) -> dict[str, Any]:
         observed = self.observed

@@ -2,19 +2,22 @@
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
+from sentinelctl.catalog import SERVICES
 from sentinelctl.chaos.history import Made
 from sentinelctl.chaos.journal import Journal
 from sentinelctl.chaos.own_redis import OwnRedis, running_redis
 from sentinelctl.chaos.proxy import Proxy
-from sentinelctl.demo.run import demo_settings, read_log
+from sentinelctl.demo.run import demo_settings, documents, read_log
 from sentinelctl.fakehub.hub import FakeHub
 from sentinelctl.fakehub.server import running_fakehub
 from sentinelctl.ledger import Unit, Visible, Word
@@ -35,7 +38,6 @@ NAME: Final = "sentinel-chaos"
 Proxied = Literal["", "inference", "forge"]
 """What is reached through a relay."""
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
-    "project": {"name": NAME},
     "github": {"pacing": "off"},
     "claims": {"lease_s": 10.0},
 }
@@ -53,6 +55,10 @@ class Stack:
     journal: Journal
     proxies: Mapping[str, Proxy]
     redis: OwnRedis | None = None
+    shares_files: bool = True
+    """A lock on a file, or a file that is gone, is one for the services too."""
+    followed: list[Mapping[str, Any]] | None = None
+    """What the services wrote, where a replica's log goes with it."""
 
     @property
     def settings(self) -> "Settings":
@@ -110,7 +116,7 @@ class Stack:
             return text
 
     def log(self) -> list[Mapping[str, Any]]:
-        return read_log(self.project)
+        return read_log(self.project) if self.followed is None else list(self.followed)
 
     def visible(self) -> list[Visible]:
         return [
@@ -219,26 +225,33 @@ def running(
         if base.project.runtime == "docker":
             from sentinelctl.demo.place import Containers
 
-            place = Containers(base, progress)
+            place = Containers(base, progress, needs_redis=has_redis)
         fakehub = stack.enter_context(
             running_fakehub([made.path], copies=copies, token=token, latency_ms=latency_ms)
             if place is None
             else place.fakehub(made.path, token=token, latency_ms=latency_ms, copies=copies)
         )
         api_url = place.api_url(fakehub) if place is not None else fakehub.url
-        own, proxies = _with_proxies(own, proxied, api_url)
+        own, proxies = _with_proxies(own, proxied, api_url, fakehub.url, is_contained=place is not None)
         for proxy in proxies.values():
             stack.callback(proxy.close)
         redis = None
         if has_redis and place is None:
             redis = stack.enter_context(running_redis(journal.folder / "redis", journal))
             own = {**own, "claims": {"kind": "redis", "url": redis.url}}
+        elif place is not None and place.has_redis:
+            own = {**own, "claims": {"kind": "redis"}}
         log = place.log if place is not None else "sqlite"
         settings = demo_settings(base, api_url, token, folder, runtime=base.project.runtime, log=log)
-        settings = _changed(settings, _OWN, own)
+        # Containers are told apart by it: another run may be on the same engine.
+        name = {"project": {"name": f"{NAME}-{journal.folder.name.rpartition('-')[2]}"}}
+        settings = _changed(settings, name, _OWN, own)
         project = Project(settings)
         stack.callback(project.runtime.close)
         running = Stack(project, fakehub.hub, made, journal, proxies, redis)
+        if place is not None:
+            running.shares_files = place.is_here
+            running.followed = stack.enter_context(_following(settings))
         entry = journal.note({"do": "stack", "folder": str(folder), "settings": running.plain})
         try:
             project.bring_up(progress=progress)
@@ -248,19 +261,40 @@ def running(
             journal.undone(entry)
 
 
+@contextmanager
+def _following(settings: "Settings") -> Iterator[list[Mapping[str, Any]]]:
+    """Every line as it is written: the engine drops a container's log with the container."""
+    project, stop = Project(settings), threading.Event()
+    found: list[Mapping[str, Any]] = []
+
+    def follow() -> None:
+        lines = project.runtime.logs(SERVICES, lines=1_000_000, follow=True, until=stop.is_set)
+        found.extend(documents(lines))
+
+    thread = threading.Thread(target=follow, name="logs", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+        project.runtime.close()
+
+
 def _with_proxies(
-    own: Mapping[str, Mapping[str, Any]], proxied: Proxied, api_url: str
+    own: Mapping[str, Mapping[str, Any]], proxied: Proxied, api_url: str, forge: str, *, is_contained: bool
 ) -> tuple[Mapping[str, Mapping[str, Any]], dict[str, Proxy]]:
-    match proxied:
-        case "inference":
-            port = free_ports({"grpc": "127.0.0.1"}, but=())["grpc"]
-            proxy = Proxy(port)
-            target = {"port": port, "target": f"127.0.0.1:{proxy.port}"}
-            return {**own, "inference": {**own.get("inference", {}), **target}}, {proxied: proxy}
-        case "forge":
-            proxy = Proxy(int(api_url.rpartition(":")[2]))
-            target = {"api_url": f"http://127.0.0.1:{proxy.port}"}
-            return {**own, "github": {**own.get("github", {}), **target}}, {proxied: proxy}
+    """forge: where this machine reaches it. What is between two containers no relay of this process can stand in."""
+    if proxied == "inference" and not is_contained:
+        port = free_ports({"grpc": "127.0.0.1"}, but=())["grpc"]
+        proxy = Proxy(port)
+        target = {"port": port, "target": f"127.0.0.1:{proxy.port}"}
+        return {**own, "inference": {**own.get("inference", {}), **target}}, {proxied: proxy}
+    if proxied == "forge":
+        host, number = urlsplit(forge).netloc.rsplit(":", 1)
+        proxy = Proxy(int(number), host)
+        target = {"api_url": f"{api_url.rpartition(':')[0]}:{proxy.port}"}
+        return {**own, "github": {**own.get("github", {}), **target}}, {proxied: proxy}
     return own, {}
 
 

@@ -69,11 +69,11 @@ def run(
     """
     from sentinelctl.chaos import report as reports
     from sentinelctl.chaos.experiments import EXPERIMENTS, chosen
-    from sentinelctl.chaos.run import Pace, run_on_installed
+    from sentinelctl.chaos.run import Pace, Result, run_on_installed
     from sentinelctl.chaos.run import run as run_one
     from sentinelctl.chaos.smoke import check
     from sentinelctl.cli.progress import bars
-    from sentinelctl.errors import Exit, UsageError
+    from sentinelctl.errors import Exit, SentinelError, UsageError
 
     console = ctx.obj.console
     picked = list(EXPERIMENTS) if is_all else chosen(experiments or [])
@@ -93,11 +93,16 @@ def run(
             checks = check(settings, home, lambda one: _tell_check(ctx, one), progress)
         for number, one in enumerate(picked, 1):
             console.note(f"[{number}/{len(picked)}] {one.name}, seed {seed}")
-            result = (
-                run_on_installed(one, ctx.obj.project(), pace, home, i_know=i_know, tell=tell)
-                if here
-                else run_one(one, settings, pace, home, tell=tell, progress=progress)
-            )
+            try:
+                result = (
+                    run_on_installed(one, ctx.obj.project(), pace, home, i_know=i_know, tell=tell)
+                    if here
+                    else run_one(one, settings, pace, home, tell=tell, progress=progress)
+                )
+            except SentinelError as exc:
+                if len(picked) == 1:
+                    raise
+                result = Result.without_a_stack(one, pace, settings.project.runtime, exc)
             results.append(result)
             _tell(ctx, result)
             if report is not None:

@@ -15,20 +15,26 @@ if TYPE_CHECKING:
 
 
 class Containers:
-    """The demo on an engine. Raises PreflightError where none answers."""
+    """The demo on an engine. Raises PreflightError where none answers.
 
-    def __init__(self, settings: "Settings", progress: Progress) -> None:
+    needs_redis: whatever the log. has_redis: the engine has its image then.
+    """
+
+    def __init__(self, settings: "Settings", progress: Progress, *, needs_redis: bool = False) -> None:
         runtime = DockerRuntime("sentinel-demo", address_of(settings.docker.host))
         try:
             self._address = runtime.host_address()
-            self.missing = [
-                image
-                for image in (settings.images.kafka, settings.images.redis)
-                if settings.stream.kind == "kafka" and not runtime.has_or_pulls(image, progress)
-            ]
+            wanted = (settings.images.kafka, settings.images.redis) if settings.stream.kind == "kafka" else ()
+            self.missing = [image for image in wanted if not runtime.has_or_pulls(image, progress)]
+            self.has_redis = needs_redis and runtime.has_or_pulls(settings.images.redis, progress)
         finally:
             runtime.close()
         self.log = "kafka" if settings.stream.kind == "kafka" and not self.missing else "sqlite"
+
+    @property
+    def is_here(self) -> bool:
+        """The engine's kernel is this machine's, so a lock on a file counts on both sides."""
+        return bool(self._address)
 
     def fakehub(
         self, repository: Path, *, token: str, latency_ms: float, copies: int = 1

@@ -4,7 +4,7 @@ import asyncio
 import json
 import secrets
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from sentinelctl.fakehub.git import NULL_SHA
 from sentinelctl.fakehub.hub import FakeHub, Repository
 from sentinelctl.ledger import Sent, Unit, Visible, account
 from sentinelctl.lifecycle import Project
+from sentinelctl.runtime.base import LogLine
 from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import ObservedState
 from services import codec
@@ -252,13 +253,15 @@ def keep_logs(project: Project) -> None:
 
 def read_log(project: Project) -> list[Mapping[str, Any]]:
     """Every structured line the services wrote."""
-    replicas = [one.name for one in project.runtime.observe().replicas]
-    lines: list[Mapping[str, Any]] = []
-    for line in project.runtime.logs(replicas, lines=1_000_000):
+    return list(documents(project.runtime.logs(project.runtime.logged(), lines=1_000_000)))
+
+
+def documents(lines: Iterable[LogLine]) -> Iterator[Mapping[str, Any]]:
+    """Those that are structured."""
+    for line in lines:
         try:
             document = json.loads(line.text)
         except ValueError:
             continue
         if isinstance(document, dict):
-            lines.append(document)
-    return lines
+            yield document

@@ -39,6 +39,10 @@ def unseen(_what: str, _done: int, _of: int) -> None:
     """Nobody looks."""
 
 
+def never() -> bool:
+    return False
+
+
 class Runtime(Protocol):
     name: str
     at_once: int
@@ -73,13 +77,21 @@ class Runtime(Protocol):
         For faults on purpose. Harmless where it is gone.
         """
 
+    def limit_files(self, replica: Replica, longest: int | None) -> bool:
+        """No file that the processes it started write may grow beyond so many bytes; None: what is true of itself.
+
+        For faults on purpose. False where that cannot be, or it is gone.
+        """
+
     def logged(self) -> list[str]:
         """Replicas that have a log."""
 
-    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+    def logs(
+        self, names: Collection[str], *, lines: int, follow: bool = False, until: Callable[[], bool] = never
+    ) -> Iterator[LogLine]:
         """The last `lines` of each replica that is named, or whose service is, in time order.
 
-        With `follow`, then what comes, without end, also of replicas that start later.
+        With `follow`, then what comes, also of replicas that start later; about a second after `until`, it ends.
         """
 
     def usage(self, *, over_s: float) -> dict[str, Usage]:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any, Final
 
 from sentinelctl.errors import PreflightError, SentinelError
-from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
+from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, never, unseen
 from sentinelctl.runtime.engine import connect, explained, is_local, no_image
 from sentinelctl.runtime.process import port_fault
 from sentinelctl.state import (
@@ -56,6 +56,10 @@ _NO_TIME: Final = "0001-01-01"
 _KILLED: Final = 137
 _SIGNAL_BELOW_INIT: Final = (
     "for one in $(cat /proc/1/task/1/children); do kill -$0 $one $(cat /proc/$one/task/*/children); done"
+)
+_LIMIT_BELOW_INIT: Final = (
+    "for one in $(cat /proc/1/task/1/children); do for own in $(cat /proc/$one/task/*/children); do "
+    "prlimit --pid $own --fsize=${0:-$(prlimit --pid $one --fsize --output SOFT --noheadings)}: || exit 1; done; done"
 )
 _GIB: Final = 1024**3
 
@@ -452,8 +456,6 @@ class DockerRuntime:
 
     def answer_fault(self, replica: Replica) -> str:
         """Asks by the probe's own command, now, rather than by what the engine last noted."""
-        from docker.errors import APIError
-
         found = next(iter(self._named(replica.name)), None)
         about = self._inspect(found["Id"]) if found else None
         if about is None:
@@ -461,24 +463,51 @@ class DockerRuntime:
         test = (about["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
         if test[0] != "CMD":
             return ""
-        with explained(f"asking {replica.name}"):
-            try:
-                run = self._client.exec_create(about["Id"], test[1:])
-                said = self._client.exec_start(run["Id"]).decode(errors="replace").strip()
-                code = self._client.exec_inspect(run["Id"])["ExitCode"]
-            except APIError as exc:  # it ended meanwhile
-                return f"not-ready: {exc.explanation}"
+        code, said = self._inside(about["Id"], f"asking {replica.name}", test[1:])
         return "" if code == 0 else f"not-ready: {said or f'its probe exits {code}'}"
+
+    def inside(self, replica: Replica, command: Sequence[str]) -> tuple[int, str]:
+        """Exit code and output of a command in its container; -1 and why where it could not be run."""
+        found = next(iter(self._named(replica.name)), None)
+        if found is None or found["State"] != "running":
+            return -1, "gone: no container runs"
+        return self._inside(found["Id"], f"asking {replica.name}", command)
+
+    def _inside(self, container: str, doing: str, command: Sequence[str]) -> tuple[int, str]:
+        from docker.errors import APIError
+
+        with explained(doing):
+            try:
+                run = self._client.exec_create(container, list(command))
+                said = self._client.exec_start(run["Id"]).decode(errors="replace").strip()
+                return int(self._client.exec_inspect(run["Id"])["ExitCode"]), said
+            except APIError as exc:  # it ended meanwhile
+                return -1, str(exc.explanation)
 
     def signal(self, replica: Replica, number: signal.Signals) -> None:
         """By a command inside, to what runs below its init: the engine's own kill would keep it from being restarted,
         and a pid of this machine may be another engine's."""
-        found = next(iter(self._named(replica.name)), None)
-        if found is None or found["State"] != "running":
-            return
-        with explained(f"signalling {replica.name}"):
-            run = self._client.exec_create(found["Id"], ["sh", "-c", _SIGNAL_BELOW_INIT, str(int(number))])
-            self._client.exec_start(run["Id"])
+        self.inside(replica, ["sh", "-c", _SIGNAL_BELOW_INIT, str(int(number))])
+
+    def limit_files(self, replica: Replica, longest: int | None) -> bool:
+        return self.inside(replica, ["sh", "-c", _LIMIT_BELOW_INIT, "" if longest is None else str(longest)])[0] == 0
+
+    def leave_network(self, replica: Replica) -> None:
+        """No packet goes in or out. For faults on purpose; harmless where it has left already, or is gone."""
+        for one in self._named(replica.name):
+            for network in (self._inspect(one["Id"]) or {}).get("NetworkSettings", {}).get("Networks", {}):
+                with explained(f"cutting {replica.name} off"):
+                    self._client.disconnect_container_from_network(one["Id"], network)
+
+    def join_network(self, replica: Replica) -> None:
+        """Reached by its names again. Harmless where it is in the project's network, or is gone."""
+        network = self._network()
+        for one in self._named(replica.name):
+            if network not in (self._inspect(one["Id"]) or {}).get("NetworkSettings", {}).get("Networks", {network: 0}):
+                with explained(f"connecting {replica.name}"):
+                    self._client.connect_container_to_network(
+                        one["Id"], network, aliases=[replica.service, replica.name]
+                    )
 
     def usage(self, *, over_s: float) -> dict[str, Usage]:
         with explained("listing containers"):
@@ -505,7 +534,9 @@ class DockerRuntime:
     def logged(self) -> list[str]:
         return sorted(one.name for one in self.observe().replicas)
 
-    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+    def logs(
+        self, names: Collection[str], *, lines: int, follow: bool = False, until: Callable[[], bool] = never
+    ) -> Iterator[LogLine]:
         last: dict[str, str] = {}
         with explained("reading logs"):
             rows = [row for container, name in self._speaking(names) for row in self._tail(container, name, lines)]
@@ -513,7 +544,7 @@ class DockerRuntime:
             last[line.replica] = stamp
             yield line
         if follow:
-            yield from self._following(names, last)
+            yield from self._following(names, last, until)
 
     def _speaking(self, names: Collection[str]) -> list[tuple[str, str]]:
         listed = self._client.containers(all=True, filters=self._ours)
@@ -524,7 +555,7 @@ class DockerRuntime:
         body: bytes = self._client.logs(container, tail=lines, timestamps=True)
         return [_stamped(name, row) for row in body.splitlines()]
 
-    def _following(self, names: Collection[str], last: dict[str, str]) -> Iterator[LogLine]:
+    def _following(self, names: Collection[str], last: dict[str, str], until: Callable[[], bool]) -> Iterator[LogLine]:
         """One thread a container, which ends with it; a container that starts again is read from where it was."""
         lines: queue.SimpleQueue[tuple[str, LogLine]] = queue.SimpleQueue()
         readers: dict[str, threading.Thread] = {}
@@ -541,7 +572,7 @@ class DockerRuntime:
             client.close()
 
         try:
-            while True:
+            while not until():
                 for container, name in self._speaking(names):
                     reader = readers.get(container)
                     if reader is None or not reader.is_alive():

@@ -9,15 +9,23 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from sentinelctl.errors import PreflightError, SentinelError
-from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, unseen
-from sentinelctl.runtime.process import children, cpu_and_memory, is_same, port_fault, send_signal, start_token
+from sentinelctl.runtime.base import Applied, LogLine, Progress, Usage, never, unseen
+from sentinelctl.runtime.process import (
+    children,
+    cpu_and_memory,
+    is_same,
+    limit_files,
+    port_fault,
+    send_signal,
+    start_token,
+)
 from sentinelctl.runtime.statefile import StateDir
 from sentinelctl.state import Kind, ObservedState, Operation, Plan, Replica, ServiceSpec
 
@@ -73,6 +81,9 @@ class EmbeddedRuntime:
         for pid, started in processes(replica, number):
             send_signal(pid, started, number)
 
+    def limit_files(self, replica: Replica, longest: int | None) -> bool:
+        return replica.pid is not None and limit_files(replica.pid, longest)
+
     def logged(self) -> list[str]:
         return self._dir.logged()
 
@@ -105,13 +116,18 @@ class EmbeddedRuntime:
         answer = self._ask({"do": do, "index": operation.index, "spec": operation.spec.document()})
         return Applied(answer["pid"], answer["was_killed"])
 
-    def logs(self, names: Collection[str], *, lines: int, follow: bool = False) -> Iterator[LogLine]:
+    def logs(
+        self, names: Collection[str], *, lines: int, follow: bool = False, until: Callable[[], bool] = never
+    ) -> Iterator[LogLine]:
         tails = {name: _Tail(name, self._dir.log_of(name)) for name in self._logged(names)}
         yield from _in_time_order([line for tail in tails.values() for line in tail.last(lines)])
         while follow:
+            is_last = until()
             tails = {name: tails.get(name) or _Tail(name, self._dir.log_of(name)) for name in self._logged(names)}
             fresh = [line for tail in tails.values() for line in tail.fresh()]
             yield from _in_time_order(fresh)
+            if is_last:
+                return
             if not fresh:
                 time.sleep(_FOLLOW_S)
 

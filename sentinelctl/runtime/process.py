@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -72,6 +73,23 @@ def children(pid: int) -> list[int]:
     for file in _PROC.glob(f"{pid}/task/*/children"):
         with contextlib.suppress(OSError):
             found += map(int, file.read_text(encoding="ascii").split())
+    return found
+
+
+def limit_files(pid: int, longest: int | None) -> bool:
+    """Of the processes that it started, no file may grow beyond so many bytes; None: as long as its own may be.
+
+    Their hard limit stays. False where this platform cannot, or nobody is there.
+    """
+    if not hasattr(resource, "prlimit"):
+        return False
+    found = False
+    with contextlib.suppress(ProcessLookupError):
+        own, _ = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        for child in children(pid):
+            _, hard = resource.prlimit(child, resource.RLIMIT_FSIZE)
+            resource.prlimit(child, resource.RLIMIT_FSIZE, (own if longest is None else longest, hard))
+            found = True
     return found
 
 

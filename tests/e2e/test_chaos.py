@@ -1,7 +1,7 @@
 """`sentinelctl chaos` as its user meets it: real services, real faults, and nothing left whatever ends the run.
 
-`make test` has the six checks and two experiments; SENTINEL_TEST_FULL (`make test-full`) every experiment, three seeds
-each.
+`make test` has the six checks and two experiments, and two that containers do their own way; SENTINEL_TEST_FULL (`make
+test-full`) every experiment, three seeds each on processes and one in containers.
 """
 
 import json
@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,16 +21,30 @@ from sentinelctl.chaos.journal import Journal
 from sentinelctl.ledger import ENDINGS
 from sentinelctl.runtime.process import is_same
 from sentinelctl.runtime.statefile import StateDir
+from tests.docker_engine import PYTHON_IMAGE, REDIS_IMAGE, needs_engine
 
 from .test_lifecycle import eventually
 
 FULL: Final = bool(os.environ.get("SENTINEL_TEST_FULL"))
 SHORT: Final = ("kill-extractor", "bus-unreachable")
+IN_CONTAINERS: Final = ("disk-full", "cut-inference")
+CONTAINED: Final = {
+    "SENTINEL_PROJECT_RUNTIME": "docker",
+    "SENTINEL_STREAM_KIND": "sqlite",
+    "SENTINEL_IMAGES_PYTHON": PYTHON_IMAGE,
+    "SENTINEL_IMAGES_REDIS": REDIS_IMAGE,
+}
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900 if FULL else 300)]
 
 
-def begin(folder: Path, *words: str) -> "subprocess.Popen[str]":
+def containers(test: Callable[..., None]) -> Callable[..., None]:
+    for mark in needs_engine():
+        test = mark(test)
+    return test
+
+
+def begin(folder: Path, *words: str, **settings: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "sentinelctl", "--json", "chaos", *words],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder,
@@ -38,6 +52,7 @@ def begin(folder: Path, *words: str) -> "subprocess.Popen[str]":
             **{name: value for name, value in os.environ.items() if not name.startswith("SENTINEL_")},
             "SENTINEL_PROJECT_STATE_DIR": str(folder / "installed"),
             "SENTINEL_PROJECT_RUNTIME": "embedded",
+            **settings,
         },
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )  # fmt: skip
@@ -67,8 +82,21 @@ def test_every_experiment_passes_with_every_seed(tmp_path: Path, name: str, seed
     check(tmp_path, name, "--duration", "30", "--seed", str(seed))
 
 
-def check(folder: Path, name: str, *words: str) -> None:
-    code, document, said = finished(begin(folder, "run", name, *words, "--report", str(folder / "report")))
+@containers
+@pytest.mark.parametrize("name", IN_CONTAINERS)
+def test_a_fault_in_containers_bites_as_it_does_in_processes(tmp_path: Path, name: str) -> None:
+    check(tmp_path, name, "--duration", "10", **CONTAINED)
+
+
+@containers
+@pytest.mark.skipif(not FULL, reason="SENTINEL_TEST_FULL (`make test-full`) runs every experiment")
+@pytest.mark.parametrize("name", [one.name for one in EXPERIMENTS])
+def test_every_experiment_passes_in_containers(tmp_path: Path, name: str) -> None:
+    check(tmp_path, name, "--duration", "30", **CONTAINED)
+
+
+def check(folder: Path, name: str, *words: str, **settings: str) -> None:
+    code, document, said = finished(begin(folder, "run", name, *words, "--report", str(folder / "report"), **settings))
     (found,) = document["experiments"]
     assert (found["verdict"], found["reasons"], code) == ("passed", [], 0), said
     assert found["seen"]

@@ -13,7 +13,8 @@ from sentinelctl.chaos.journal import Journal, interrupted
 from sentinelctl.errors import SentinelError
 from sentinelctl.runtime.process import start_token
 
-LIFTED = {"do": "limit", "pid": 0, "started": "never", "limits": [1, 1], "of": "nobody"}
+ENDED = {"do": "kill", "pid": os.getpid(), "started": "never", "of": "nobody"}
+"""Of a process that is not there: this one started at another time."""
 
 
 @pytest.fixture
@@ -29,30 +30,30 @@ def as_of_a_run_that_is_gone(one: Journal) -> Journal:
 
 
 def test_a_change_is_written_down_before_it_is_made_and_undone_after(began: Journal) -> None:
-    with began.changing(LIFTED, for_s=5):
+    with began.changing(ENDED, for_s=5):
         (entry,) = began.open_entries()
-        assert entry.undo == LIFTED
+        assert entry.undo == ENDED
         assert 0 < entry.ends_at - time.time() <= 5
     assert began.open_entries() == []
 
 
 def test_a_change_is_undone_where_the_block_fails(began: Journal) -> None:
-    with pytest.raises(KeyboardInterrupt), began.changing(LIFTED):
+    with pytest.raises(KeyboardInterrupt), began.changing(ENDED):
         raise KeyboardInterrupt
     assert began.open_entries() == []
 
 
 def test_what_is_left_is_undone_the_latest_first_and_once(began: Journal) -> None:
     for name in ("first", "second"):
-        began.note({**LIFTED, "of": name})
+        began.note({**ENDED, "of": name})
     did = began.heal()
-    assert [text.rpartition(" of ")[2] for text in did] == ["second", "first"]
+    assert did == ["second had ended", "first had ended"]
     assert began.is_closed
     assert began.heal() == []
 
 
 def test_a_line_that_a_crash_cut_short_announces_nothing(began: Journal) -> None:
-    began.note(LIFTED)
+    began.note(ENDED)
     with began.path.open("a") as file:
         file.write('{"id": 2, "undo": {"do": "li')
     assert [one.id for one in began.open_entries()] == [1]
@@ -73,8 +74,8 @@ def test_words_of_another_version_are_refused(began: Journal) -> None:
 
 
 def test_the_guard_ends_a_fault_at_its_time_and_goes_when_the_journal_is_closed(began: Journal) -> None:
-    began.note(LIFTED, for_s=0.01)
-    began.note({**LIFTED, "of": "one for the whole run"})
+    began.note(ENDED, for_s=0.01)
+    began.note({**ENDED, "of": "one for the whole run"})
     watcher = guard.start(began)
     try:
         deadline = time.monotonic() + 30
@@ -94,7 +95,7 @@ def test_the_guard_undoes_everything_of_a_run_that_is_killed(tmp_path: Path) -> 
     code = (
         "import sys, time; from pathlib import Path; from sentinelctl.chaos import guard; "
         "from sentinelctl.chaos.journal import Journal; journal = Journal.begun(Path(sys.argv[1])); "
-        f"journal.note({LIFTED!r}); print(guard.start(journal).pid, flush=True); time.sleep(60)"
+        f"journal.note({ENDED!r}); print(guard.start(journal).pid, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as run:
         assert run.stdout is not None

@@ -8,6 +8,7 @@ from sentinelctl.chaos import report
 from sentinelctl.chaos.experiments import chosen
 from sentinelctl.chaos.run import Pace, Result
 from sentinelctl.chaos.verdict import Observed, Sample, Verdict
+from sentinelctl.errors import SentinelError
 from sentinelctl.ledger import Sent, Unit, Visible, account
 
 
@@ -66,3 +67,12 @@ def test_the_picture_shows_the_fault_and_a_gap_where_the_log_could_not_be_read(r
 
 def test_a_run_that_never_began_has_no_picture() -> None:
     assert report.timeline(Observed()) == ""
+
+
+def test_one_whose_stack_did_not_come_up_failed_and_says_why_among_the_others(result: Result) -> None:
+    (experiment,) = chosen(["cut-forge"])
+    failed = Result.without_a_stack(experiment, Pace(), "docker", SentinelError("port 1 is taken"))
+    assert failed.verdict is Verdict.FAILED
+    text = report.markdown([result, failed])
+    assert "- why not passed: its stack did not come up: port 1 is taken" in text
+    assert report.page([result, failed]).count("<svg") == 1

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from sentinelctl.chaos.experiments import EXPERIMENTS
 from sentinelctl.chaos.journal import Journal
-from tests.sentinelctl.chaos.test_journal import LIFTED, as_of_a_run_that_is_gone
+from tests.sentinelctl.chaos.test_journal import ENDED, as_of_a_run_that_is_gone
 
 from .conftest import Ran
 
@@ -34,11 +34,11 @@ def test_a_run_needs_to_be_told_what(ctl: Ctl) -> None:
 def test_healing_undoes_what_is_left_says_so_and_has_nothing_to_do_the_second_time(ctl: Ctl, tmp_path: Path) -> None:
     folder = tmp_path / "state" / "chaos" / "a-run"
     journal = Journal.begun(folder)
-    journal.note(LIFTED)
+    journal.note(ENDED)
     assert ctl("chaos", "heal", "--json").document["healed"] == [], "it goes on"
     as_of_a_run_that_is_gone(journal)
     (healed,) = ctl("chaos", "heal", "--json").document["healed"]
-    assert healed == {"run": "a-run", "undone": ["lifted the limit on the size of files of nobody"]}
+    assert healed == {"run": "a-run", "undone": ["nobody had ended"]}
     again = ctl("chaos", "heal")
     assert (again.code, again.err.strip()) == (0, "nothing to heal")
     assert not folder.exists()
