@@ -356,7 +356,7 @@ def no_room(stack: Stack, *, for_s: float) -> Iterator[None]:
     """No file of the receiver's may be longer than the log now is: what anybody can do to a process of their own."""
     wal = stack.log_path.with_name(f"{stack.log_path.name}-wal")
     if not stack.shares_files or not wal.exists():
-        raise Unsupported("a limit on the size of the receiver's files")
+        raise Unsupported("the receiver writes to no file of this machine")
     receiver = stack.replica("webhook")
     undo = {"do": "limit", "settings": stack.plain, "replica": receiver.name}
     with stack.journal.changing(undo, for_s=for_s + _SLACK_S):

@@ -28,7 +28,7 @@ from sentinelctl.readiness import probe_fault
 from sentinelctl.runtime.base import Progress, unseen
 from sentinelctl.runtime.process import free_ports
 from sentinelctl.state import Kind, Operation, Plan, Replica, ServiceSpec
-from services.contract import READERS, Header, Topic
+from services.contract import READERS, Header, Role, Topic
 from services.stream import open_admin, open_producer
 
 if TYPE_CHECKING:
@@ -111,7 +111,9 @@ class Stack:
         return plan.operations
 
     def metrics(self, service: str) -> str:
-        with urlopen(self.replica(service).probe.replace("/ready", "/metrics"), timeout=10) as answer:  # noqa: S310
+        ports = self.replica(service).ports
+        url = f"http://127.0.0.1:{ports['http'] if service == Role.WEBHOOK else ports['metrics']}/metrics"
+        with urlopen(url, timeout=10) as answer:
             text: str = answer.read().decode()
             return text
 
