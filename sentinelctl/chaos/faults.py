@@ -184,7 +184,7 @@ class Locked:
 
     @property
     def what(self) -> str:
-        return f"the {self.store}'s file is locked for {self.for_s:g} s"
+        return f"the {self.store} restarts" if self.is_restart else f"the {self.store} cannot be reached"
 
     def strike(self, stack: Stack, load: Load, window: Window) -> str:
         path = stack.log_path if self.store == "log" else stack.settings.claims_path
