@@ -4,11 +4,12 @@ End to end means that a line without a finding counts: most lines have none, so 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,11 @@ from torch.nn import functional as F
 from model import baselines, checkpoint, dataset, fixes
 from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
-from model.dataset import NONE, DataError, Rows
+from model.dataset import NONE, DataError, Record, Rows
 from model.encoder import Network
 from model.engine import PRECISION, load_engine, read_manifest
 from model.inputs.chunk import Chunk
+from model.inputs.tokenizer import Tokenizer
 from model.labels import SEVERITIES, Concept, load_concepts
 
 Floats = npt.NDArray[np.float32]
@@ -92,31 +94,50 @@ def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16
     return float(scores[order[good[-1]]]) if len(good) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Weights that are judged, and what taught them, which teaches the baselines too."""
+
+    encoder: Network
+    tokenizer: Tokenizer
+    manifest: dict[str, Any]
+    concepts: tuple[Concept, ...]
+    frequency: Counter[str]
+    train: Rows
+
+    @classmethod
+    def of(cls, weights: Path, data: Path) -> Self:
+        """Raises CheckpointError."""
+        encoder, tokenizer, manifest = checkpoint.load(weights)
+        by_id = {concept.id: concept for concept in load_concepts()}
+        concepts = tuple(by_id[name] for name in manifest["concepts"])
+        records = list(dataset.read_learned(data))
+        frequency = dataset.counts(records)
+        train = dataset.build(records, tokenizer, concepts, frequency, encoder.config.max_tokens, beside_injected=False)
+        return cls(encoder, tokenizer, manifest, concepts, frequency, train)
+
+    def rows(self, records: Iterable[Record]) -> Rows:
+        return dataset.build(records, self.tokenizer, self.concepts, self.frequency, self.encoder.config.max_tokens)
+
+
 def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> Judged:
     """The figures of the shipped int8 weights on the test repositories, each baseline's beside them.
 
     `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. A figure that cannot
     be told, as of a severity with no line, is None. Raises DataError without a test repository.
     """
-    encoder, tokenizer, manifest = checkpoint.load(weights)
-    by_id = {concept.id: concept for concept in load_concepts()}
-    concepts = [by_id[name] for name in manifest["concepts"]]
-    records = list(dataset.read_learned(data))
-    frequency, length = dataset.counts(records), encoder.config.max_tokens
-    train = dataset.build(records, tokenizer, concepts, frequency, length, beside_injected=False)
-    del records
-    test = dataset.build(dataset.read(data, "test"), tokenizer, concepts, frequency, length)
+    subject = Subject.of(weights, data)
+    concepts, train = subject.concepts, subject.train
+    test, grave, injected = (
+        subject.rows(dataset.read(data, "test", [draw])) for draw in ("sample", "grave", "injected")
+    )
     if not len(test):
         raise DataError(f"{data} holds no test repository; `sentinelctl data stats` shows the splits: mine more")
-    grave, injected = (
-        dataset.build(dataset.read(data, "test", [draw]), tokenizer, concepts, frequency, length)
-        for draw in ("grave", "injected")
-    )
     progress(
         f"{len(test):,} lines of {len(test.names)} test repositories, {len(grave):,} more of commits searched for "
         f"grave faults, {int(injected.is_injected.sum()):,} faults put in; {len(train):,} lines taught the baselines"
     )
-    least = np.array([manifest["thresholds"][concept.id] for concept in concepts])
+    least = np.array([subject.manifest["thresholds"][concept.id] for concept in concepts])
     known = {_plain(own) for own, _, _ in train.texts}
     unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
     outputs, grades = 1 + len(concepts), Grades.of(concepts)
@@ -145,7 +166,11 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
         curves[name] = Curves.of(answers.labels, answers.answered, answers.best, answers.confidence, grades)
         progress(f"{name}: line AP {found[name]['line_ap']}, five-way macro-F1 {found[name]['five_way_macro_f1']}")
     of_fixes = fixes.judge(
-        encoder, tokenizer, dataset.read(data, "train", ["fixes"]), dataset.read(data, "test", ["fixes"]), config.seed
+        subject.encoder,
+        subject.tokenizer,
+        dataset.read(data, "train", ["fixes"]),
+        dataset.read(data, "test", ["fixes"]),
+        config.seed,
     )
     for name, told in of_fixes.items():
         found[name]["fixes"] = told
@@ -268,7 +293,7 @@ def figures(chances: Floats, rows: Rows, concepts: Sequence[Concept]) -> dict[st
     }
 
 
-_OF_LANGUAGE: Final = ("lines", "prevalence", "line_ap")
+_OF_LANGUAGE: Final = ("lines", "prevalence", "line_ap", "any_ap")
 
 
 def measures(answers: Answers, grades: Grades) -> dict[str, Any]:

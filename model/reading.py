@@ -15,12 +15,12 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from model import baselines, checkpoint, dataset
+from model import baselines, dataset
 from model.config import TrainConfig
 from model.dataset import DataError, Record
-from model.evaluate import Floats, served
+from model.evaluate import Floats, Subject, served
 from model.inputs.diff import Hunk
-from model.labels import SEVERITIES, Concept, load_concepts
+from model.labels import SEVERITIES, Concept
 
 Source = Literal["model", "linear", "chance"]
 VERDICTS: Final = ("act", "leave")  # a reviewer would act on it, or not
@@ -51,15 +51,10 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig) -> list[Item
     The model's are of what it shows to users, the linear model's as many of its surest as the model shows, chance's any
     line with a concept drawn as often as the model says it. Fewer where there are fewer. Raises DataError without one.
     """
-    encoder, tokenizer, manifest = checkpoint.load(weights)
-    by_id = {concept.id: concept for concept in load_concepts()}
-    concepts = [by_id[name] for name in manifest["concepts"]]
-    train = list(dataset.read_learned(data))
-    frequency, length = dataset.counts(train), encoder.config.max_tokens
-    learned = dataset.build(train, tokenizer, concepts, frequency, length, beside_injected=False)
-    del train
+    subject = Subject.of(weights, data)
+    concepts = subject.concepts
     records = list(dataset.read(data, "test"))
-    rows = dataset.build(records, tokenizer, concepts, frequency, length)
+    rows = subject.rows(records)
     where = [
         (record, at)
         for record in records
@@ -67,12 +62,12 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig) -> list[Item
         if line.kind == "add" and line.text.strip() and at not in record.unsure
     ]
     grave = np.array([SEVERITIES.index(concept.severity) >= _GRAVE for concept in concepts])
-    least = np.array([manifest["thresholds"][concept.id] for concept in concepts])
+    least = np.array([subject.manifest["thresholds"][concept.id] for concept in concepts])
     said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), least, grave)}
     number = len(said["model"])
     if not number:
         raise DataError(f"the weights in {weights} show no bug and no critical on {data}: there is nothing to read")
-    (linear,) = baselines.linear(baselines.ngram_features, learned, [rows], 1 + len(concepts), config)
+    (linear,) = baselines.linear(baselines.ngram_features, subject.train, [rows], 1 + len(concepts), config)
     said["linear"] = _surest(linear, grave, number)
     chance = np.random.default_rng(seed)
     lines = chance.choice(len(rows), size=min(len(rows), NUMBERS["chance"]), replace=False)
