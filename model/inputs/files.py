@@ -1,8 +1,11 @@
-"""What a path alone says: its language, whether it holds tests, and why nobody reviews it."""
+"""What a path, or the head of a file, says: its language, whether it holds tests, and why nobody reviews it."""
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Final, Literal
+
+from model.inputs.diff import Hunk
 
 SkipReason = Literal["vendored", "generated", "lock", "minified", "binary"]
 
@@ -62,6 +65,16 @@ _GENERATED: Final = re.compile(
     r"(_pb2(_grpc)?\.pyi?|\.pb\.(go|cc|h)|_pb\.(js|d\.ts)|\.g\.(dart|cs|ts)|\.generated\.\w+|_generated\.\w+"
     r"|\.designer\.cs|\.snap|\.map|zz_generated\.[\w.]+|bindata\.go)$"
 )
+_HEAD_LINES: Final = 20
+# After nothing but a comment's marks; Go's own words (https://go.dev/s/generatedcode) and Meta's are among them.
+_SAYS_GENERATED: Final = re.compile(
+    r"^[^\w\"'`@]*(@generated\b|code generated .*\bdo not edit\b"
+    r"|(this|the)( \w+)? (file|code|module|class|header|script) (is|was|has been) "
+    r"((auto(matically|[- ]?)|machine)[- ]?)?generated\b"
+    r"|(auto(matically|[- ]?)|machine)[- ]?generated\b.*\b(by|from|do not (edit|modify|change))\b"
+    r"|generated (by|from) .*\bdo not (edit|modify|change)\b|do not (edit|modify|change)\b.*\bgenerated\b)",
+    re.IGNORECASE,
+)
 _LOCKS: Final = _words(
     "package-lock.json npm-shrinkwrap.json yarn.lock pnpm-lock.yaml bun.lock bun.lockb poetry.lock uv.lock pdm.lock "
     "pipfile.lock gemfile.lock cargo.lock composer.lock go.sum go.work.sum flake.lock mix.lock pubspec.lock "
@@ -105,6 +118,16 @@ def skip_reason(path: str) -> SkipReason | None:
     if not _GENERATED_FOLDERS.isdisjoint(folders) or _GENERATED.search(name):
         return "generated"
     return "binary" if _suffix(name) in _BINARY else None
+
+
+def says_generated(hunks: Iterable[Hunk]) -> bool:
+    """Whether one of the file's first lines says so; hunks that do not hold them cannot."""
+    return any(
+        line.new is not None and line.new <= _HEAD_LINES and _SAYS_GENERATED.search(line.text[:200])
+        for hunk in hunks
+        if hunk.new_start <= _HEAD_LINES
+        for line in hunk.lines
+    )
 
 
 def _suffix(name: str) -> str:

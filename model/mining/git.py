@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from model.dataset import Draw, file_name, split_of
 from model.inputs.diff import DiffError, FileDiff, Hunk, parse_diff
-from model.inputs.files import is_test_path, language, skip_reason
+from model.inputs.files import is_test_path, language, says_generated, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
 from model.mining import hints, inject
 from model.mining.private import drop_secrets
@@ -249,7 +249,9 @@ def _changes(
                     files = parse_diff(block)
                 except DiffError:
                     continue
-                if files and files[0].hunks and skip_reason(files[0].path) is None:
+                if not files or not files[0].hunks or says_generated(files[0].hunks):
+                    continue
+                if skip_reason(files[0].path) is None:
                     yield _Change(sha.decode(), int(time), files[0], index[1].decode())
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from model.engine import Engine, Finding, ModelInfo, review
 from model.inputs.chunk import Chunk
 from model.inputs.diff import FileDiff, Hunk, Line
-from model.inputs.files import skip_reason
+from model.inputs.files import says_generated, skip_reason
 from model.labels import SEVERITIES, Severity
 from sentinelctl.console import clean
 from sentinelctl.review.explain import named
@@ -87,6 +87,8 @@ def review_files(
             skipped[file.kind] += 1
         elif reason := skip_reason(file.path):
             skipped[reason] += len(file.hunks)
+        elif says_generated(file.hunks):
+            skipped["generated"] += len(file.hunks)
         else:
             hunks.extend(file.hunks)
     skipped.update(filter(None, map(engine.skip_reason, hunks)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from model.inputs.diff import DiffError, Hunk, parse_patch
-from model.inputs.files import skip_reason
+from model.inputs.files import says_generated, skip_reason
 from services.github.types import ChangedFile
 from services.settings import ExtractorSettings
 
@@ -43,6 +43,9 @@ def select(files: Iterable[ChangedFile], settings: ExtractorSettings) -> Selecti
             parsed = parse_patch(file.patch or "", file.path)
         except DiffError:
             skipped["unparsable"] += _count(file)
+            continue
+        if says_generated(parsed):
+            skipped["generated"] += len(parsed)
             continue
         room_bytes = MAX_FILE_BYTES
         for hunk in parsed:

@@ -117,7 +117,10 @@ def test_what_lies_past_four_hundred_characters_is_not_read(tokenizer: Tokenizer
 @settings(deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(("add", "del", "ctx")), st.text(st.characters(exclude_characters="\n"), max_size=80))
+        st.tuples(
+            st.sampled_from(("add", "del", "ctx")),
+            st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=80),
+        )
     ),
     st.integers(40, 96),
 )
