@@ -66,7 +66,7 @@ class Experiment:
         return WIDE_FILES if "wide" in self.mix else 0
 
 
-_AUTOSCALED: Final = {"autoscaler": {"enabled": True, "metrics_port": 0, "interval_s": 1.0}}
+_AUTOSCALED: Final = {"autoscaler": {"enabled": True, "interval_s": 1.0}}
 _SERVICES: Final = {role.value: _AUTOSCALED if role is Role.AUTOSCALER else {} for role in Role}
 _LONG: Final = Hypothesis(drain_s=150.0)
 

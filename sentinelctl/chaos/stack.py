@@ -1,6 +1,7 @@
 """The stack that an experiment runs on: a fakehub in this process, services by the runtime, nothing of anybody's."""
 
 import asyncio
+import json
 import secrets
 import threading
 import time
@@ -40,6 +41,7 @@ Proxied = Literal["", "inference", "forge"]
 _OWN: Final[Mapping[str, Mapping[str, Any]]] = {
     "github": {"pacing": "off"},
     "claims": {"lease_s": 10.0},
+    "autoscaler": {"metrics_port": 0},
 }
 _WAIT_S: Final = 60.0
 _POLL_S: Final = 0.05
@@ -253,7 +255,7 @@ def running(
         running = Stack(project, fakehub.hub, made, journal, proxies, redis)
         if place is not None:
             running.shares_files = place.is_here
-            running.followed = stack.enter_context(_following(settings))
+            running.followed = stack.enter_context(_following(settings, folder / "logs" / "services.jsonl"))
         entry = journal.note({"do": "stack", "folder": str(folder), "settings": running.plain})
         try:
             project.bring_up(progress=progress)
@@ -264,8 +266,8 @@ def running(
 
 
 @contextmanager
-def _following(settings: "Settings") -> Iterator[list[Mapping[str, Any]]]:
-    """Every line as it is written: the engine drops a container's log with the container."""
+def _following(settings: "Settings", path: Path) -> Iterator[list[Mapping[str, Any]]]:
+    """Every line as it is written, and in `path` at the end: the engine drops a container's log with the container."""
     project, stop = Project(settings), threading.Event()
     found: list[Mapping[str, Any]] = []
 
@@ -281,6 +283,8 @@ def _following(settings: "Settings") -> Iterator[list[Mapping[str, Any]]]:
         stop.set()
         thread.join()
         project.runtime.close()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(f"{json.dumps(line)}\n" for line in found), encoding="utf-8")
 
 
 def _with_proxies(

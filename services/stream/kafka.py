@@ -356,6 +356,7 @@ class KafkaConsumer:
             seeks, self._seeks = self._seeks, {}
         client.resume(*(client.paused() - paused))
         client.pause(*paused)
+        _unpark(client)
         for position, offset in seeks.items():
             if (theirs := _theirs(self._settings, position)) in owned:
                 client.seek(theirs, offset)
@@ -406,6 +407,18 @@ class KafkaConsumer:
                 (found if is_due and len(found) < max_records else kept).append(record)
             self._fetched = kept
         return found
+
+
+def _unpark(client: Any) -> None:
+    """What was fetched of a partition that is paused before it is handed out waits apart until its turn comes again.
+
+    kafka-python (3.0.12, dpkp/kafka-python#2981) looks there only where nothing else is in line, and takes what is used up
+    for something: with
+    all that is left parked, no more is ever handed out, nor fetched (Fetcher.fetched_records, _fetchable_partitions).
+    """
+    fetcher = client._fetcher  # noqa: SLF001
+    if not fetcher._next_partition_records:  # noqa: SLF001
+        fetcher._next_partition_records = None  # noqa: SLF001
 
 
 class _Listener(kafka.AsyncConsumerRebalanceListener):  # type: ignore[misc]

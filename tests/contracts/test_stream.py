@@ -340,6 +340,24 @@ async def test_a_paused_partition_is_left_alone_until_it_is_resumed(log: Log) ->
     assert {record.position for record in await waiting} == {paused}
 
 
+async def test_partitions_paused_amid_what_was_fetched_go_on_where_they_were(log: Log) -> None:
+    """As a runner does that has its hands full: each partition rests after it gave something."""
+    consumer = log.consumer()
+    await settle([consumer], [PARTITIONS])
+    await log.producer().append(records(range(80)))
+    seen: list[Record] = []
+
+    async def is_all_seen() -> bool:
+        found = await consumer.poll(max_records=2, timeout_s=0.05)
+        seen.extend(found)
+        consumer.resume(consumer.assignment())
+        consumer.pause(frozenset(record.position for record in found))
+        return len(seen) >= 80
+
+    await until(is_all_seen)
+    assert sorted(int(record.value) for record in seen) == list(range(80))
+
+
 async def test_a_cancelled_poll_loses_nothing(log: Log) -> None:
     consumer = log.consumer()
     await settle([consumer], [PARTITIONS])
