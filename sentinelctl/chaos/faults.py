@@ -190,7 +190,7 @@ class Locked:
         path = stack.log_path if self.store == "log" else stack.settings.claims_path
         server = "kafka" if self.store == "log" else "redis"
         if stack.project.runtime.observe().of(server):
-            return kill_and_await(stack, server) if self.is_restart else Pause(server).strike(stack, load, window)
+            return kill_and_await(stack, server) if self.is_restart else self._frozen(server, stack, load, window)
         if not stack.shares_files or not path.exists():
             raise Unsupported(self.what)
         seconds, refused = window.wait(self.for_s), len(load.unanswered)
@@ -206,6 +206,15 @@ class Locked:
             db.close()
         asked_again = len(load.unanswered) - refused
         return f"no other writer got in for {seconds:g} s, {asked_again} attempts were refused" if is_held else ""
+
+    def _frozen(self, server: str, stack: Stack, load: Load, window: Window) -> str:
+        """Connections to a process that is frozen still open, so a probe that does no more tells nothing."""
+        refused = len(load.unanswered)
+        silence = Pause(server, self.for_s).strike(stack, load, window)
+        asked_again = len(load.unanswered) - refused
+        if not silence and not asked_again:
+            return ""
+        return f"{server} frozen for {window.wait(self.for_s):g} s, {asked_again} attempts were refused"
 
 
 def _is_locked(path: Path) -> bool:

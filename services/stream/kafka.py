@@ -412,9 +412,8 @@ class KafkaConsumer:
 def _unpark(client: Any) -> None:
     """What was fetched of a partition that is paused before it is handed out waits apart until its turn comes again.
 
-    kafka-python (3.0.12, dpkp/kafka-python#2981) looks there only where nothing else is in line, and takes what is used up
-    for something: with
-    all that is left parked, no more is ever handed out, nor fetched (Fetcher.fetched_records, _fetchable_partitions).
+    kafka-python 3.0.12 looks there only where nothing else is in line, and takes what is used up for something: once
+    all that is left waits there, nothing is handed out or fetched again (Fetcher.fetched_records; its pull 2981).
     """
     fetcher = client._fetcher  # noqa: SLF001
     if not fetcher._next_partition_records:  # noqa: SLF001
