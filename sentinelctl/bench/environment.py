@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from model.engine import ModelError, read_manifest
 from sentinelctl import __version__
+from sentinelctl.bench import STORED
 from services.settings import Settings
 
 _ROOT: Final = Path(__file__).parents[2]
@@ -31,7 +32,10 @@ def environment(settings: Settings) -> dict[str, Any]:
 
 
 def revision(folder: Path) -> str:
-    """The commit that is checked out, with a + where files differ from it; empty where `folder` is no checkout."""
+    """The commit that is checked out, with a + where files differ from it; empty where `folder` is no checkout.
+
+    Stored results do not count: a measurement before this one has just written some.
+    """
     if not (folder / ".git").exists():
         return ""
 
@@ -39,7 +43,8 @@ def revision(folder: Path) -> str:
         return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False).stdout
 
     try:
-        return git("rev-parse", "HEAD").strip()[:12] + ("+" if git("status", "--porcelain").strip() else "")
+        changed = git("status", "--porcelain", "--", ".", f":(exclude){STORED}")
+        return git("rev-parse", "HEAD").strip()[:12] + ("+" if changed.strip() else "")
     except FileNotFoundError:
         return ""
 

@@ -1,14 +1,13 @@
 """sentinelctl bench compare, all and report: results that are stored."""
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
+from sentinelctl.bench import STORED
 from sentinelctl.cli.bench_words import judge
 from sentinelctl.errors import Exit
-
-STORED: Final = Path(".github/bench")
 
 
 def compare(

@@ -1,6 +1,7 @@
 import subprocess
 from pathlib import Path
 
+from sentinelctl.bench import STORED
 from sentinelctl.bench.environment import environment, revision
 from services.settings import load
 
@@ -16,6 +17,9 @@ def test_a_checkout_is_named_by_its_commit_and_marked_where_files_differ(tmp_pat
     git("add", ".")
     git("commit", "-qm", "one")
     assert revision(tmp_path) == git("rev-parse", "HEAD")[:12]
+    (tmp_path / STORED).mkdir(parents=True)
+    (tmp_path / STORED / "webhook.json").write_text("{}")
+    assert revision(tmp_path) == git("rev-parse", "HEAD")[:12], "a stored result is no change"
     (tmp_path / "a").write_text("2")
     assert revision(tmp_path) == git("rev-parse", "HEAD")[:12] + "+"
 
