@@ -205,6 +205,7 @@ class _Wire:
             await self._app(scope, replay, hold)
         if ending.kind == "reset":
             _abort(scope)
+            await _hangs_up(receive, within_s=1)  # the server knows by then, and does not miss an answer
         elif ending.kind == "stall":
             if not await _hangs_up(receive, within_s=ending.seconds):
                 if not ending.late:

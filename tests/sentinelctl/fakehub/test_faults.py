@@ -119,7 +119,7 @@ async def test_a_force_push_while_a_review_is_under_way_takes_its_commit_away(
 
 @pytest.mark.parametrize(("late", "posted"), [(False, 0), (True, 1)], ids=["before", "after"])
 async def test_a_connection_is_reset_before_or_after_the_write(
-    hub: FakeHub, pull: Pull, late: bool, posted: int
+    hub: FakeHub, pull: Pull, late: bool, posted: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     hub.faults.put(Fault(kind="reset", method="POST", late=late))
     async with serve(hub) as url, httpx2.AsyncClient(base_url=url, trust_env=False) as client:
@@ -127,6 +127,7 @@ async def test_a_connection_is_reset_before_or_after_the_write(
             await client.post(REVIEWS, json=REVIEW)
         assert len(hub.visible()) == posted
         assert (await client.post(REVIEWS, json=REVIEW)).status_code == 200
+    assert not [record for record in caplog.records if record.levelname == "ERROR"], "it was meant"
 
 
 @pytest.mark.parametrize(("late", "posted"), [(False, 0), (True, 1)], ids=["before", "after"])
