@@ -4,6 +4,7 @@ The run starts it in a session of its own before it changes anything, so that wh
 within a second.
 """
 
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,7 @@ def watch(journal: Journal) -> None:
     while not journal.is_closed:
         if not journal.is_alive:
             journal.heal()
+            shutil.rmtree(journal.folder / "served", ignore_errors=True)  # the journal stays to be read
             return
         for entry in journal.open_entries():
             if entry.ends_at and time.time() > entry.ends_at:
