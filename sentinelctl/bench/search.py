@@ -49,41 +49,30 @@ class Found:
 def find_max(
     offer: Offer, begin: float, seconds: float, slo: Sequence[Condition], tell: Callable[[Try], None]
 ) -> Found:
-    """Doubles or halves the rate from `begin` until it turns, then closes in, then holds the best one once more.
+    """Doubles or halves the rate from `begin` until it turns, then closes in; the best one has to hold twice.
 
     A rate passes when every condition of `slo` holds and nothing is wrong with the run, a saturated generator included.
+    One that failed once is above the limit, whatever it did before.
     """
     tries: list[Try] = []
-
-    def attempt(rate: float) -> Try:
+    rate = begin
+    while True:
         run = offer(fixed(rate, seconds))
         missed = [f"not {one.told(run.figures)}" for one in slo if not one.holds(run.figures)]
         tries.append(Try(rate, run, (*run.faults(), *missed)))
         tell(tries[-1])
-        return tries[-1]
-
-    good, bad = None, None
-    rate = begin
-    while len(tries) < _MOST_TRIES and (not tries or rate * seconds >= _LEAST_ARRIVALS):
-        one = attempt(rate)
-        if one.why:
-            bad = one if bad is None or one.rate < bad.rate else bad
-        else:
-            good = one if good is None or one.rate > good.rate else good
-        if good is None:
+        failed = min((one for one in tries if one.why), key=lambda one: one.rate, default=None)
+        held = [one for one in tries if not one.why and (failed is None or one.rate < failed.rate)]
+        best = max(reversed(held), key=lambda one: one.rate, default=None)
+        is_over = len(tries) >= _MOST_TRIES
+        if best is None:
             rate /= 2
-        elif bad is None:
-            rate *= 2
-        elif bad.rate / good.rate <= _CLOSE:
+            if is_over or rate * seconds < _LEAST_ARRIVALS:
+                break
+        elif sum(one.rate == best.rate for one in held) > 1:
             break
+        elif is_over or (failed is not None and failed.rate / best.rate <= _CLOSE):
+            rate = best.rate  # once could be luck
         else:
-            rate = (good.rate * bad.rate) ** 0.5
-    while good is not None:  # once could be luck
-        again = attempt(good.rate)
-        if not again.why:
-            good = again
-            break
-        bad = again
-        lower = [one for one in tries if not one.why and one.rate < good.rate]
-        good = max(lower, key=lambda one: one.rate, default=None)
-    return Found(good, tuple(tries), bad.why[0] if bad is not None else "nothing: the search ended first")
+            rate = best.rate * 2 if failed is None else (best.rate * failed.rate) ** 0.5
+    return Found(best, tuple(tries), failed.why[0] if failed is not None else "nothing: the search ended first")
