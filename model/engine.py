@@ -42,6 +42,13 @@ Probabilities = npt.NDArray[np.float32]
 Forward = Callable[[npt.NDArray[np.int64]], Probabilities]
 
 
+def asked_of(concepts: Sequence[Concept], path: str) -> list[bool]:
+    """Which of them are asked of a file: by its language, and whether it holds tests."""
+    spoken, is_test = language(path), is_test_path(path)
+    return [concept.speaks(spoken) and (concept.in_tests or not is_test) for concept in concepts]
+
+
+
 class ModelError(Exception):
     """Weights that cannot be served; the message says what was expected, what was found, and what to do."""
 
@@ -209,9 +216,7 @@ class ScoringEngine:
 
     def _allowed(self, path: str) -> npt.NDArray[np.intp]:
         """Columns, none not counted, of the concepts that are asked of this file."""
-        spoken, is_test = language(path), is_test_path(path)
-        asked = [concept.speaks(spoken) and (concept.in_tests or not is_test) for concept in self._concepts]
-        return np.flatnonzero(asked)
+        return np.flatnonzero(asked_of(self._concepts, path))
 
     def _best(self, score: Probabilities, allowed: npt.NDArray[np.intp]) -> tuple[int, float, bool] | None:
         """The likeliest concept of those that reach their threshold, else of all; None below MIN_CONFIDENCE."""

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from model import baselines, dataset
 from model.config import TrainConfig
 from model.dataset import DataError, Record
+from model.engine import asked_of
 from model.evaluate import Floats, Subject, served
 from model.inputs.diff import Hunk
 from model.labels import SEVERITIES, Concept
@@ -45,11 +46,12 @@ class Item:
         return f"{self.concept.severity}: {self.concept.title}"
 
 
-def draw(weights: Path, data: Path, seed: int, config: TrainConfig) -> list[Item]:
+def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confidence: float = 0.0) -> list[Item]:
     """The sheet, in random order: lines of test repositories with what is said of them, bugs and criticals alone.
 
-    The model's are of what it shows to users, the linear model's as many of its surest as the model shows, chance's any
-    line with a concept drawn as often as the model says it. Fewer where there are fewer. Raises DataError without one.
+    The model's are of what users are shown with this `min_confidence`, the linear model's as many of its surest, chance's
+    any line with a concept drawn as often as the model says it. Nobody is asked for a concept that is not asked of such
+    a file. Fewer where there are fewer. Raises DataError without one.
     """
     subject = Subject.of(weights, data)
     concepts = subject.concepts
@@ -62,13 +64,15 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig) -> list[Item
         if line.kind == "add" and line.text.strip() and at not in record.unsure
     ]
     grave = np.array([SEVERITIES.index(concept.severity) >= _GRAVE for concept in concepts])
-    least = np.array([subject.manifest["thresholds"][concept.id] for concept in concepts])
-    said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), least, grave)}
+    least = np.array([max(min_confidence, subject.manifest["thresholds"][concept.id]) for concept in concepts])
+    asked = {path: np.array(asked_of(concepts, path)) for path in {record.hunk.path for record, _ in where}}
+    is_asked = np.array([asked[record.hunk.path] for record, _ in where])
+    said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), is_asked, least, grave)}
     number = len(said["model"])
     if not number:
         raise DataError(f"the weights in {weights} show no bug and no critical on {data}: there is nothing to read")
     (linear,) = baselines.linear(baselines.ngram_features, subject.train, [rows], 1 + len(concepts), config)
-    said["linear"] = _surest(linear, grave, number)
+    said["linear"] = _surest(linear, is_asked & grave, number)
     chance = np.random.default_rng(seed)
     lines = chance.choice(len(rows), size=min(len(rows), NUMBERS["chance"]), replace=False)
     said["chance"] = [(int(row), said["model"][int(chance.integers(number))][1]) for row in lines]
@@ -119,16 +123,18 @@ def score(items: Iterable[Item], judged: dict[str, str]) -> dict[str, Any]:
     return found | {"unread": sum(item.hash not in judged for item in items)}
 
 
-def _said(chances: Floats, least: npt.NDArray[Any], grave: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+def _said(
+    chances: Floats, is_asked: npt.NDArray[np.bool_], least: npt.NDArray[Any], grave: npt.NDArray[np.bool_]
+) -> list[tuple[int, int]]:
     """(row, concept) of what is shown and grave."""
-    reaches = chances[:, 1:] >= least
+    reaches = is_asked & (chances[:, 1:] >= least)
     best = np.where(reaches, chances[:, 1:], 0).argmax(1)
     kept = np.flatnonzero(reaches.any(1) & grave[best])
     return [(int(row), int(best[row])) for row in kept]
 
 
-def _surest(chances: Floats, grave: npt.NDArray[np.bool_], number: int) -> list[tuple[int, int]]:
-    best = np.where(grave, chances[:, 1:], 0).argmax(1)
+def _surest(chances: Floats, wanted: npt.NDArray[np.bool_], number: int) -> list[tuple[int, int]]:
+    best = np.where(wanted, chances[:, 1:], 0).argmax(1)
     sure = chances[np.arange(len(best)), best + 1]
     return [(int(row), int(best[row])) for row in np.argsort(-sure, kind="stable")[:number]]
 

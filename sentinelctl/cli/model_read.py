@@ -13,6 +13,9 @@ def read(
     data: Annotated[Path, typer.Option(help="Folder that `sentinelctl data mine-git` filled.")],
     weights: Annotated[Path | None, typer.Option(help="Folder of weights; default the shipped ones.")] = None,
     seed: Annotated[int, typer.Option(help="Draws the sheet; the same one draws the same.")] = 7,
+    min_confidence: Annotated[
+        float, typer.Option(min=0, max=1, help="Least confidence of the model's; the default is that of `review`.")
+    ] = 0.6,
     recipe: Annotated[str, typer.Option(help="Whose sampling the linear model uses.")] = "small",
     sheet: Annotated[
         Path, typer.Option(metavar="FILE", help="Receives the lines to read: other people's code.")
@@ -34,7 +37,7 @@ def read(
     console = ctx.obj.console
     with _refusals():
         judged = reading.verdicts(verdicts) if verdicts is not None else {}
-        items = reading.draw(weights or WEIGHTS, _mined(data), seed, _recipe(recipe).train)
+        items = reading.draw(weights or WEIGHTS, _mined(data), seed, _recipe(recipe).train, min_confidence)
         if verdicts is None:
             reading.write(items, sheet)
             console.note(f"{len(items)} to read in {sheet}, seed {seed}; judge them, then --verdicts FILE")
