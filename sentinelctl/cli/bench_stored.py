@@ -80,7 +80,9 @@ def run_all(
     from sentinelctl.errors import UsageError
 
     console = ctx.obj.console
-    chosen = [one for one in MEASUREMENTS if not only or any(one.name.startswith(name) for name in only)]
+    names = {one.name for one in MEASUREMENTS}
+    wanted = [name for word in only or [""] for name in ({word} & names or names) if name.startswith(word)]
+    chosen = [one for one in MEASUREMENTS if one.name in wanted]
     if not chosen:
         raise UsageError(f"nothing is named {' or '.join(only or ())}", remedy="`sentinelctl bench all --list`")
     if listed:

@@ -184,12 +184,26 @@ def _call_directly(engine: Engine, work: Sequence[Call]) -> float:
 
 
 async def _serve(stub: Any, requests: Sequence[ReviewChunksRequest], in_flight: int) -> float:
-    """Seconds until the last answer; each of `in_flight` callers sends its next request when it has its answer."""
+    """Seconds until the last answer; each of `in_flight` callers sends its next request when it has its answer.
+
+    What the server does not take for now is asked again, as its clients do.
+    """
     left: Iterator[ReviewChunksRequest] = iter(requests)
 
     async def caller() -> None:
         for request in left:
-            await stub.ReviewChunks(request)
+            await answered(request)
+
+    async def answered(request: ReviewChunksRequest) -> None:
+        while True:
+            try:
+                await stub.ReviewChunks(request)
+                return
+            except grpc.aio.AioRpcError as exc:
+                if exc.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+                    raise
+                told = {str(name): str(value) for name, value in exc.trailing_metadata() or ()}
+            await asyncio.sleep(float(told["retry-after-ms"]) / 1000)
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as callers:

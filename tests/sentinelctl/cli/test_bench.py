@@ -63,6 +63,8 @@ def test_the_suite_is_listed_with_its_commands(ctl: Ctl) -> None:
     (row,) = json.loads(done.out)["measurements"]
     assert row["command"] == "sentinelctl bench webhook --users 5 --rate 15 --duration 30"
     assert ctl("bench", "all", "--list", "--only", "nothing").code == 2
+    whole = ctl("--json", "bench", "all", "--list", "--only", "webhook-max").document["measurements"]
+    assert [one["name"] for one in whole] == ["webhook-max"], "a whole name is no beginning of another"
 
 
 def test_conditions_that_make_no_sense_are_refused_before_anything_starts(ctl: Ctl) -> None:
