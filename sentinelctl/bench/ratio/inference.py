@@ -202,8 +202,8 @@ async def _serve(stub: Any, requests: Sequence[ReviewChunksRequest], in_flight: 
             except grpc.aio.AioRpcError as exc:
                 if exc.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
                     raise
-                told = {str(name): str(value) for name, value in exc.trailing_metadata() or ()}
-            await asyncio.sleep(float(told["retry-after-ms"]) / 1000)
+                told: Any = exc.trailing_metadata()
+            await asyncio.sleep(float(dict(told)["retry-after-ms"]) / 1000)
 
     began = time.perf_counter()
     async with asyncio.TaskGroup() as callers:
