@@ -48,7 +48,6 @@ def asked_of(concepts: Sequence[Concept], path: str) -> list[bool]:
     return [concept.speaks(spoken) and (concept.in_tests or not is_test) for concept in concepts]
 
 
-
 class ModelError(Exception):
     """Weights that cannot be served; the message says what was expected, what was found, and what to do."""
 

@@ -2,6 +2,9 @@
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Final
+
+_ENTRY_BYTES: Final = 400  # what an entry takes beside its text: most answers are an empty list
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +30,14 @@ class EtagCache:
 
     def put(self, key: tuple[int, str], etag: str, page: Page) -> None:
         if key in self._kept:
-            self._bytes -= len(self._kept.pop(key)[1].content)
+            self._bytes -= _size(key, *self._kept.pop(key))
         self._kept[key] = (etag, page)
-        self._bytes += len(page.content)
+        self._bytes += _size(key, etag, page)
         while self._bytes > self._max_bytes:
-            self._bytes -= len(self._kept.popitem(last=False)[1][1].content)
+            oldest, kept = self._kept.popitem(last=False)
+            self._bytes -= _size(oldest, *kept)
+
+
+def _size(key: tuple[int, str], etag: str, page: Page) -> int:
+    """About the bytes of memory that it takes."""
+    return _ENTRY_BYTES + len(key[1]) + len(etag) + len(page.content) + len(page.next_url or "")

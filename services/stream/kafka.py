@@ -31,6 +31,7 @@ _LOOK_FOR_TOPIC_EVERY_S: Final = 1.0
 _SETTLE_WITHIN_S: Final = 30.0  # a rebalance that this member has not seen the end of by then is joined anew
 _TOPIC_WITHIN_MS: Final = 2000  # a topic just made is known everywhere by then
 _MIND_EVERY_S: Final = 1.0
+_COORDINATOR_EVERY_S: Final = 0.1
 _BATCH_BYTES: Final = 65_536
 _READ_WITHIN_S: Final = 600.0  # a whole partition, for people and tools
 _PEEK_BYTES: Final = 65_536  # fetched of each partition to see how old its oldest unread record is
@@ -571,7 +572,7 @@ class KafkaAdmin:
         if not theirs:
             return []
         name = self._settings.prefix + group
-        committed = client.list_group_offsets({name: theirs})[name]
+        committed = self._once_there_is_a_coordinator(lambda: client.list_group_offsets({name: theirs}))[name]
         starts = client.list_partition_offsets(dict.fromkeys(theirs, OffsetSpec.EARLIEST))
         ends = client.list_partition_offsets(dict.fromkeys(theirs, OffsetSpec.LATEST))
         found = []
@@ -581,6 +582,17 @@ class KafkaAdmin:
             start = min(end, max(offset or 0, starts[one].offset))
             found.append(Lag(_ours(self._settings, one), offset, end, 0.0, start))
         return found
+
+    def _once_there_is_a_coordinator(self, ask: Callable[[], Any]) -> Any:
+        """A cluster that is asked for a group for the first time makes a topic first, and says this meanwhile."""
+        deadline = time.monotonic() + self._settings.timeout_s
+        while True:
+            try:
+                return ask()
+            except errors.CoordinatorNotAvailableError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_COORDINATOR_EVERY_S)
 
     def _partitions(self, topic: str, client: Any) -> list[int]:
         (found,) = client.describe_topics([self._settings.prefix + topic])

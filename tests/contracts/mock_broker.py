@@ -16,8 +16,10 @@ import confluent_kafka
 
 API_VERSION: Final = "2.3"  # what it speaks well enough; it cannot be asked
 PRODUCE: Final = 0
+FIND_COORDINATOR: Final = 10
 NOT_LEADER: Final = 6
 MESSAGE_TOO_LARGE: Final = 10
+NO_COORDINATOR: Final = 15
 
 _BROKER: Final = 1
 

@@ -20,7 +20,15 @@ from services.settings import StreamSettings, load, replica_name
 from services.stream.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer
 from services.stream.kafka_client import KafkaClient, options
 from services.stream.types import NewRecord, TopicPartition
-from tests.contracts.mock_broker import API_VERSION, MESSAGE_TOO_LARGE, NOT_LEADER, PRODUCE, MockBroker
+from tests.contracts.mock_broker import (
+    API_VERSION,
+    FIND_COORDINATOR,
+    MESSAGE_TOO_LARGE,
+    NO_COORDINATOR,
+    NOT_LEADER,
+    PRODUCE,
+    MockBroker,
+)
 
 
 @pytest.fixture
@@ -193,6 +201,14 @@ async def test_a_record_that_the_brokers_limit_refuses_names_the_topic_and_the_s
     broker.answer_with(PRODUCE, MESSAGE_TOO_LARGE)
     with pytest.raises(RecordTooLarge, match=r"refused 3 bytes .*topic; raise its max.message.bytes"):
         await append(settings(broker), b"abc")
+
+
+async def test_lag_waits_for_the_first_coordinator_of_a_new_cluster(broker: MockBroker) -> None:
+    await append(settings(broker), b"one", b"two")
+    admin = KafkaAdmin(settings(broker))
+    broker.answer_with(FIND_COORDINATOR, *[NO_COORDINATOR] * 3)
+    assert sum(one.records for one in await admin.lag("group", "topic")) == 2
+    await admin.close()
 
 
 async def test_an_append_outlives_a_change_of_leader(broker: MockBroker) -> None:
