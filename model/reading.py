@@ -49,9 +49,9 @@ class Item:
 def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confidence: float = 0.0) -> list[Item]:
     """The sheet, in random order: lines of test repositories with what is said of them, bugs and criticals alone.
 
-    The model's are of what users are shown with this `min_confidence`, the linear model's as many of its surest, chance's
-    any line with a concept drawn as often as the model says it. Nobody is asked for a concept that is not asked of such
-    a file. Fewer where there are fewer. Raises DataError without one.
+    The model's are of what users are shown with this `min_confidence`, the linear model's as many of its surest,
+    chance's any line with a concept drawn as often as the model says it. Of neither model a concept counts that is not
+    asked of such a file. Fewer where there are fewer. Raises DataError without one.
     """
     subject = Subject.of(weights, data)
     concepts = subject.concepts
