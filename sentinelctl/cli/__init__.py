@@ -1,5 +1,6 @@
 """The typer app. Each command is one file; a SentinelError becomes its message, its remedy and its exit code."""
 
+import signal
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -158,11 +159,12 @@ def _refuse(console: Console, fault: typer.TyperException) -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs one command and exits with its code."""
+    """Runs one command and exits with its code. SIGTERM is a Ctrl-C: what a command started, it ends."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if not app.registered_commands:
         _register()
     console = Console(is_json="--json" in arguments)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(hoist(arguments), prog_name="sentinelctl", standalone_mode=False)
     except SentinelError as exc:
@@ -174,4 +176,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         console.note("interrupted")
         code = Exit.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     sys.exit(int(code or 0))
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    raise KeyboardInterrupt

@@ -15,6 +15,12 @@ from typing import Any
 
 import pytest
 
+from sentinelctl.errors import Exit
+from sentinelctl.runtime.process import is_same
+from sentinelctl.runtime.statefile import StateDir
+
+from .test_lifecycle import eventually
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]  # stacks of processes, on machines that do other work too
 
 
@@ -230,3 +236,27 @@ def test_more_deliveries_than_a_repository_has_commits_are_refused_before_any_is
     code, document, _ = bench(tmp_path, "pipeline", *words)
     assert code == 2
     assert "more are asked for" in document["error"]["message"]
+
+
+def test_a_bench_that_is_ended_takes_its_stack_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with start(tmp_path, "pipeline", "--duration", "60") as run:
+        try:
+            eventually(lambda: len(processes(tmp_path)) == 5)
+            started = processes(tmp_path)
+            run.terminate()
+            run.communicate(timeout=60)
+        finally:
+            run.kill()
+    eventually(lambda: not any(is_same(pid, token) for pid, token in started))
+    assert run.returncode == Exit.INTERRUPTED
+    assert not list(tmp_path.glob("sentinel-bench-*"))
+
+
+def processes(folder: Path) -> list[tuple[int, str]]:
+    """The supervisor and the four services of the stack below it, once all of them run."""
+    for state in folder.glob("sentinel-bench-*/state"):
+        if (recorded := StateDir(state).read()) is not None:
+            replicas = [(one.pid, one.started) for one in recorded.replicas if one.pid is not None]
+            return [(recorded.supervisor_pid, recorded.supervisor_started), *replicas]
+    return []
