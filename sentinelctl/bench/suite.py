@@ -84,6 +84,12 @@ MEASUREMENTS: Final = (
     Measurement("pipeline-limits-off", "pipeline --no-limits", 60, about_s=85),
     Measurement("pipeline-limits-off-5", "pipeline --no-limits --rate 5", 60, about_s=85),
     Measurement("pipeline-max", "pipeline --no-limits --profile find-max --rate 5", 10, about_s=400),
+    Measurement(
+        "pipeline-max-scaled",
+        "pipeline --no-limits --profile find-max --rate 10 --replicas extractor=4 --replicas publisher=2",
+        10,
+        about_s=250,
+    ),
     Measurement("pipeline-max-kafka", "pipeline --no-limits --log kafka --profile find-max --rate 5", 10, "kafka", 400),
     *_growth(),
     Measurement("pipeline-soak", "pipeline --no-limits --rate 5 --warm-up 30 --repositories 96", 600, about_s=660),
