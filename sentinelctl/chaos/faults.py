@@ -27,6 +27,8 @@ _WAY_S: Final = 0.5
 """About as long as a delivery is under way, with a forge that answers in 100 ms."""
 SKEW: Final = Path(__file__).parent / "skew"
 """A sitecustomize that shifts the clock of the process that is given it."""
+_NO_SUCH_NAME: Final = 2
+"""Of getent(1)."""
 _SITE_INSIDE: Final = "/opt/app/sitecustomize.py"
 """On the images' own PYTHONPATH."""
 
@@ -471,8 +473,9 @@ class Cut:
         with stack.journal.changing(undo, for_s=seconds + _SLACK_S):
             runtime.leave_network(target)
             time.sleep(seconds)
-            is_found, _ = runtime.inside(stack.replica("extractor"), ["getent", "hosts", self.proxied])
-        return f"{target.name} had no network for {seconds:g} s, and nobody found its name" if is_found else ""
+            code, _ = runtime.inside(stack.replica("extractor"), ["getent", "hosts", self.proxied])
+        is_cut = code == _NO_SUCH_NAME  # any other failure is of the asking
+        return f"{target.name} had no network for {seconds:g} s, and nobody found its name" if is_cut else ""
 
 
 @dataclass(frozen=True, slots=True)
