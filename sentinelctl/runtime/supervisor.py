@@ -105,7 +105,8 @@ class Supervisor:
                     if self._scaling is None or self._scaling.done():
                         self._scaling = asyncio.create_task(self._scale())
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stop.wait(), _TICK_S)
+                        async with asyncio.timeout(_TICK_S):
+                            await self._stop.wait()
                 async with self._one_at_a_time:
                     for name in reversed(list(self._children)):
                         await self._drain(name)

@@ -49,7 +49,8 @@ async def run(settings: Settings) -> None:
                     await scaler.look()
                     looked_at_s = time.monotonic()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stop.wait(), own.interval_s)
+                        async with asyncio.timeout(own.interval_s):
+                            await stop.wait()
     finally:
         await actor.close()
         await admin.close()

@@ -247,7 +247,8 @@ class KafkaConsumer:
                 has_changed = self._take_assignment()
                 if is_paused and not has_changed:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._resumed.wait(), wait_s)
+                        async with asyncio.timeout(wait_s):  # never wait_for(): see sqlite.py
+                            await self._resumed.wait()
                 records = self._hand_out(max_records)
                 if has_changed and not records:
                     return []

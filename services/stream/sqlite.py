@@ -203,7 +203,9 @@ class SqliteConsumer:
                 continue
             self._db.watch(look.version, self._wake)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake, remaining_s)
+                # Not wait_for(): that of Python 3.11 loses a cancellation that comes together with the wake.
+                async with asyncio.timeout(remaining_s):
+                    await self._wake
 
     def assignment(self) -> frozenset[TopicPartition]:
         return frozenset(TopicPartition(self._topic, partition) for partition in self._held)

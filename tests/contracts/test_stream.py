@@ -294,6 +294,19 @@ async def test_a_waiting_consumer_gets_partitions_of_a_topic_made_later(make_log
     await consumer.close()
 
 
+async def test_a_poll_that_is_woken_and_cancelled_at_once_is_cancelled(log: Log) -> None:
+    consumer = log.consumer()
+    await settle([consumer], [PARTITIONS])
+    consumer.pause(consumer.assignment())
+    for _ in range(10):
+        poll = asyncio.ensure_future(consumer.poll(max_records=1, timeout_s=5))
+        await asyncio.sleep(0.05)  # it waits by now, most of the times
+        consumer.resume(frozenset())
+        poll.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await poll
+
+
 async def test_groups_read_apart_from_each_other(log: Log) -> None:
     await log.producer().append(records(range(5)))
     assert len(await take(log.consumer("one"), 5)) == 5
