@@ -50,9 +50,11 @@ def train(
 ) -> None:
     """Writes weights and manifest into `out`; `run` keeps tokenizer and last state, so that a second call goes on.
 
-    `start`: a folder of weights to begin from, with its tokenizer; the recipe must have its shape. Validation
-    repositories set temperature and thresholds; of test repositories only what the others have copied is looked for, to
-    leave it out. Raises DataError, CheckpointError.
+    `start`: a folder of weights to begin from, with its tokenizer and its concepts, named in the manifest as
+    `training.begun_from`; the recipe must have its shape. Validation repositories set temperature and thresholds; of
+    test repositories only what the others have copied is looked for, to leave it out.
+
+    Raises DataError, CheckpointError.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
@@ -65,7 +67,10 @@ def train(
     encoder_config = build_config(recipe.encoder, tokenizer)
     records = list(dataset.read_learned(data))
     frequency = dataset.counts(records)
-    concepts = [concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES]
+    before = set(earlier[2]["concepts"]) if earlier is not None else set[str]()
+    concepts = [
+        concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES or concept.id in before
+    ]
     rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens, beside_injected=False)
     del records
     if not concepts:
@@ -87,7 +92,10 @@ def train(
     validation = dataset.build(
         dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.max_tokens
     )
-    finish(encoder, tokenizer, concepts, validation, out, _origin(recipe, data, rows, minutes), progress)
+    origin = _origin(recipe, data, rows, minutes)
+    if earlier is not None:
+        origin["training"]["begun_from"] = _lineage(earlier[2])
+    finish(encoder, tokenizer, concepts, validation, out, origin, progress)
 
 
 def build_config(config: EncoderConfig, tokenizer: Tokenizer) -> EncoderConfig:
@@ -194,6 +202,13 @@ def _begin_from(
             state[name] = value
     encoder.load_state_dict(state)
     return len(shared)
+
+
+def _lineage(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What taught the weights that a run began from, and those before them."""
+    training, data = manifest["training"], manifest["data"]
+    kept = {name: training[name] for name in ("recipe", "minutes", "begun_from") if name in training}
+    return {"digest": manifest["digest"], "data": {name: data[name] for name in ("lines", "digest")}} | kept
 
 
 def _losses(run: Path) -> list[tuple[int, float]]:

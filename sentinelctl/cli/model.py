@@ -1,6 +1,6 @@
 """sentinelctl model: what the shipped weights are and know, and the steps that make others."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -57,6 +57,7 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
         ("", f"{data['lines_with_a_finding']:,} of them with an analyzer's finding; data {data['digest'][:12]}"),
         ("trained", f"recipe {training['recipe']}, {training['minutes']} minutes, seed {training['seed']},"),
         ("", training["machine"]),
+        *(("", f"after {each['minutes']} minutes on {each['data']['lines']:,} lines") for each in _lineage(training)),
         ("loads in", _loads(_load_ms(weights, manifest))),
     ):
         console.out.print(f"{label:<10} {text}", markup=False)
@@ -84,6 +85,12 @@ def info(ctx: typer.Context, weights: Weights = None) -> None:
         "alone, not a reviewer's judgement.",
         style="dim",
     )
+
+
+def _lineage(training: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The runs that these weights began from, newest first."""
+    while training := training.get("begun_from", {}):
+        yield training
 
 
 def _load_ms(weights: Path | None, manifest: "Manifest") -> dict[str, float | None]:

@@ -306,6 +306,24 @@ def test_a_run_can_begin_from_weights_whose_concepts_are_others(trained: Trained
     assert ((chances.argmax(1) > 0) == (rows.labels > 0)).mean() > 0.9  # before a single step
 
 
+def test_a_run_that_begins_from_weights_keeps_the_concepts_that_its_own_data_lacks(
+    trained: Trained, tmp_path: Path
+) -> None:
+    one = {concept.id for concept in CONCEPTS[:1]}
+    for path in trained.data.glob("*.jsonl"):
+        records = [json.loads(line) for line in path.read_text().splitlines()]
+        kept = [record for record in records if {each for said in record["labels"].values() for each in said} <= one]
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / path.name).write_text("".join(json.dumps(record) + "\n" for record in kept))
+    brief = replace(SMOKE, train=replace(SMOKE.train, max_steps=2))
+    train(
+        brief, tmp_path / "data", tmp_path / "out", tmp_path / "run", lambda _: None, made.still, start=trained.weights
+    )
+    before, after = (checkpoint.load(each)[2] for each in (trained.weights, tmp_path / "out"))
+    assert after["concepts"] == before["concepts"]
+    assert after["training"]["begun_from"]["digest"] == before["digest"]
+
+
 def test_weights_of_another_shape_are_refused_with_what_differs(trained: Trained, tmp_path: Path) -> None:
     other = replace(SMOKE, encoder=replace(SMOKE.encoder, layers=1))
     with pytest.raises(DataError, match=r"another shape than the recipe: layers 2 there, 1 here; use a recipe"):

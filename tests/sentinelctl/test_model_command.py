@@ -308,6 +308,10 @@ def test_mined_data_becomes_weights_figures_and_a_file_for_each_engine(
     code, _, err = run("train", "--data", data, "--out", tmp_path / "more", "--recipe", recipe, "--from", weights)
     assert code == 0
     assert f"begins from {weights}: 2 of 2 concepts are known there" in err
+    first, second = (json.loads((each / "manifest.json").read_text()) for each in (weights, tmp_path / "more"))
+    assert second["training"]["begun_from"]["digest"] == first["digest"]
+    code, out, _ = run("info", "--weights", tmp_path / "more")
+    assert f"after {first['training']['minutes']} minutes on {first['data']['lines']:,} lines" in out
 
     words = ("eval", "--data", data, "--weights", weights, "--recipe", recipe)
     code, out, err = run(*words, "--write", "--json", "--report", tmp_path / "report")
