@@ -188,8 +188,10 @@ class ScoringEngine:
         allowed = self._allowed(hunk.path)
         for chunk, score in zip(chunks, scores, strict=True):
             for row, at in enumerate(chunk.lines):
-                line, best = hunk.lines[at].new, self._best(score[row, 1:], allowed)
-                if line is not None and best is not None and is_legible(texts[line]):
+                line = hunk.lines[at].new
+                if line is None or not is_legible(texts[line]):
+                    continue
+                if (best := self._best(score[row, 1:], allowed, texts[line])) is not None:
                     column, confidence, is_shown = best
                     concept = self._concepts[column]
                     found.append(self._finding(hunk.path, line, texts[line], concept, confidence, is_shown))
@@ -217,15 +219,16 @@ class ScoringEngine:
         """Columns, none not counted, of the concepts that are asked of this file."""
         return np.flatnonzero(asked_of(self._concepts, path))
 
-    def _best(self, score: Probabilities, allowed: npt.NDArray[np.intp]) -> tuple[int, float, bool] | None:
+    def _best(self, score: Probabilities, allowed: npt.NDArray[np.intp], text: str) -> tuple[int, float, bool] | None:
         """The likeliest concept of those that reach their threshold, else of all; None below MIN_CONFIDENCE."""
+        likely = allowed[score[allowed] >= MIN_CONFIDENCE]
+        allowed = np.array([column for column in likely if not self._concepts[column].excuses(text)], np.intp)
         if not len(allowed):
             return None
         shown = score[allowed] >= self._thresholds[allowed]
         pool = allowed[shown] if shown.any() else allowed
         column = int(pool[np.argmax(score[pool])])
-        confidence = float(score[column])
-        return (column, confidence, bool(shown.any())) if confidence >= MIN_CONFIDENCE else None
+        return column, float(score[column]), bool(shown.any())
 
     @staticmethod
     def _finding(path: str, line: int, text: str, concept: Concept, confidence: float, is_shown: bool) -> Finding:

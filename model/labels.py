@@ -17,7 +17,7 @@ Category = Literal[
 SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)  # mildest first
 CATEGORIES: Final[tuple[Category, ...]] = get_args(Category)
 _SLOT: Final = re.compile(r"\{(\w+)\}")
-_READ: Final = 400  # characters of a line that a slot is looked for in
+_READ: Final = 400  # characters of a line that a pattern is looked for in
 _NAME_CHARS: Final = 60  # of what fills a slot
 
 
@@ -33,6 +33,7 @@ class Concept:
     text: str  # what was seen, why it matters, what to do; a {slot} stands for a name taken from the line
     teachers: tuple[tuple[str, str], ...]  # (analyzer, rule or pattern)
     in_tests: bool = True  # False: not asked of files that hold tests
+    unless: str = ""  # a pattern: not asked of lines in which it is found, where this is the custom
     slots: tuple[tuple[str, str, str], ...] = ()  # (slot, pattern, words where the pattern finds nothing)
 
     @property
@@ -42,6 +43,9 @@ class Concept:
 
     def speaks(self, language: str) -> bool:
         return "*" in self.languages or language in self.languages
+
+    def excuses(self, line: str) -> bool:
+        return bool(self.unless) and re.search(self.unless, line[:_READ]) is not None
 
     def say(self, line: str = "") -> str:
         """The text with its slots filled from the line, in `code`; without one, in general words."""
@@ -114,5 +118,6 @@ def _concept(entry: dict[str, Any], shared: dict[str, list[str]]) -> Concept:
         text=entry["text"],
         teachers=tuple((teacher, rule) for teacher, rules in entry["teachers"].items() for rule in rules.split()),
         in_tests=entry.get("in_tests", True),
+        unless=entry.get("unless", ""),
         slots=tuple((slot, own[slot][0], own[slot][1]) for slot in wanted),
     )

@@ -51,7 +51,7 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confiden
 
     The model's are of what users are shown with this `min_confidence`, the linear model's as many of its surest,
     chance's any line with a concept drawn as often as the model says it. Of neither model a concept counts that is not
-    asked of such a file. Fewer where there are fewer. Raises DataError without one.
+    asked of such a file or line. Fewer where there are fewer. Raises DataError without one.
     """
     subject = Subject.of(weights, data)
     concepts = subject.concepts
@@ -67,6 +67,9 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confiden
     least = np.array([max(min_confidence, subject.manifest["thresholds"][concept.id]) for concept in concepts])
     asked = {path: np.array(asked_of(concepts, path)) for path in {record.hunk.path for record, _ in where}}
     is_asked = np.array([asked[record.hunk.path] for record, _ in where])
+    for column, concept in enumerate(concepts):
+        if concept.unless:
+            is_asked[:, column] &= [not concept.excuses(record.hunk.lines[at].text) for record, at in where]
     said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), is_asked, least, grave)}
     number = len(said["model"])
     if not number:

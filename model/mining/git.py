@@ -313,6 +313,7 @@ def _ask(
 def _label(
     name: str, change: _Change, said: Sequence[tuple[Diagnostic, str]], concepts: Sequence[Concept], spoken: str
 ) -> Iterator[dict[str, Any]]:
+    by_id = {one.id: one for one in concepts}
     quiet = {one.id for one in concepts if not one.in_tests} if is_test_path(change.file.path) else set[str]()
     by_row: dict[int, list[tuple[Diagnostic, str]]] = defaultdict(list)
     for one, concept in said:
@@ -329,6 +330,8 @@ def _label(
             if line.kind != "add" or line.new is None:
                 continue
             found = by_row.get(line.new, [])
+            if excused := {concept for _, concept in found if by_id[concept].excuses(line.text)}:
+                found = [(one, concept) for one, concept in found if concept not in excused]
             if seen := sorted({concept for one, concept in found if one.end_row <= last}):
                 labels[str(at)] = seen
             elif found:

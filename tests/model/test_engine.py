@@ -208,6 +208,16 @@ def test_a_concept_not_asked_of_tests_is_only_reported_elsewhere(tokenizer: Toke
     assert review(engine, [added("tests/test_a.py", "assert x")])[0] == ()
 
 
+def test_where_a_line_excuses_a_concept_the_next_likeliest_is_said(tokenizer: Tokenizer) -> None:
+    engine = scoring(
+        tokenizer,
+        [0, 4, 0, 0, 5],
+        catalog=[replace(each, unless="x$") for each in CATALOG if each.id != "print_left"] + CATALOG[:1],
+    )
+    for line, concepts in (("assert y", ["not_in_tests"]), ("assert x", ["print_left"])):
+        assert [finding.concept for finding in review(engine, [added("a.py", line)])[0]] == concepts
+
+
 @pytest.mark.parametrize(
     ("thresholds", "concept", "is_shown"),
     [

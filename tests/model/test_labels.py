@@ -55,6 +55,32 @@ def test_every_teacher_named_is_a_module_or_the_rules() -> None:
     assert set(TEACHES) == {*modules, "rule"}
 
 
+# Of each concept with an `unless`: a line that is custom, and one that is not.
+EXCUSED = {
+    "unquoted_array": ('COMPREPLY=( $(compgen -W "$words" -- "$cur") )', "files=( $(ls) )"),
+    "eval_exec": ('eval "$(ssh-agent -s)"', "eval(text)"),
+    "swallowed_exception": ("except ImportError:", "except Exception:"),
+    "cd_without_check": ("cd ..", 'cd "$target"'),
+    "weak_hash": ("hashlib.md5(body, usedforsecurity=False)", "hashlib.md5(password)"),
+    "permissive_chmod": ("os.chmod(path, 0o755)", "os.chmod(path, 0o777)"),
+    "hardcoded_password": ("password = 'changeme'", "password = 'tr0ub4dor'"),
+    "naive_datetime": ("now = datetime.now(timezone.utc)", "now = datetime.now()"),
+    "open_without_context": ("open(path).close()", "text = open(path).read()"),
+    "shell_injection": ('os.system("clear")', 'os.system("rm " + path)'),
+    "ignored_error": ("_ = file.Close()", "number, _ := strconv.Atoi(text)"),
+}
+
+
+def test_a_line_in_which_the_custom_is_found_excuses_a_concept_and_another_does_not() -> None:
+    found = {
+        concept.id: tuple(concept.excuses(line) for line in EXCUSED.get(concept.id, ()))
+        for concept in load_concepts()
+        if concept.unless
+    }
+    assert found == dict.fromkeys(EXCUSED, (True, False))
+    assert not any(concept.excuses("COMPREPLY example") for concept in load_concepts() if not concept.unless)
+
+
 def test_no_two_concepts_of_a_language_share_a_rule() -> None:
     """concept_of takes the first, so the second would never be taught."""
     owners: dict[tuple[str, str, str], list[str]] = {}

@@ -104,6 +104,16 @@ def test_what_an_analyzer_says_of_an_added_line_is_its_label(history: Path, tmp_
     assert {record["path"] for record in records} == {path for path, _, _ in found} | {"side.py"}  # odd.py says nothing
 
 
+def test_a_line_that_excuses_a_concept_is_a_clean_one(repository: Path, tmp_path: Path) -> None:
+    commit(repository, "mode.py", "import os\n\nos.chmod('a', 0o755)\nos.chmod('b', 0o777)\n")
+    teacher = ruff.teacher([rule for rule, _ in rules_of("ruff", load_concepts())])
+    assert {
+        (text, concept)
+        for _, text, concept in labelled(mined(repository, tmp_path / "out", teacher))
+        if "chmod" in text
+    } == {("os.chmod('b', 0o777)", "permissive_chmod")}
+
+
 def test_merges_take_no_place_in_the_sample(history: Path, tmp_path: Path) -> None:
     plain = int(git(history, "rev-list", "--no-merges", "--count", "HEAD"))
     assert plain < int(git(history, "rev-list", "--count", "HEAD"))
