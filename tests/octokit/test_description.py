@@ -11,7 +11,8 @@ import httpx2
 import pytest
 
 from sentinelctl.fakehub import hooks
-from sentinelctl.fakehub.app import _ROUTES, CONTROL, create_app
+from sentinelctl.fakehub.app import _ROUTES, create_app
+from sentinelctl.fakehub.control_routes import CONTROL
 from sentinelctl.fakehub.faults import parse
 from sentinelctl.fakehub.hub import INSTALLATION_ID, FakeHub, Repository
 from services.github.client import GitHub
