@@ -22,7 +22,7 @@ from model.dataset import DataError, Rows
 from model.encoder import Network, TwoHeads, parameters
 from model.encoder import build as build_network
 from model.engine import PRECISION, PRECISIONS, load_forward, read_manifest
-from model.evaluate import fit_temperature, probabilities, thresholds
+from model.evaluate import finding_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import FIRST_PIECE, UNKNOWN, Tokenizer
 from model.labels import Concept, learned, load_concepts
@@ -355,7 +355,7 @@ def write(
     checkpoint.save(out, encoder, tokenizer)
     export_onnx(encoder, out)
     logits = probabilities(encoder, validation, raw=True)
-    temperature = fit_temperature(logits, validation.labels)
+    temperature = finding_temperature(logits, validation.labels)
     earlier = {f"{PRECISION:g}": manifest["thresholds"]} | manifest.get("thresholds_at", {})
 
     def least(asked: float, kept: Mapping[str, float]) -> dict[str, float]:

@@ -300,7 +300,7 @@ def _ask(
     """(file to its diagnostics with their concepts, files some teacher could not read)."""
     said: dict[str, list[tuple[Diagnostic, str]]] = defaultdict(list)
     unsure: set[str] = set()
-    for teacher in teachers:
+    for teacher in teachers if files else ():  # some fail without one
         rules = [(rule, concept) for rule, concept in rules_of(teacher.name, concepts) if concept.speaks(spoken)]
         report = teacher.check(folder, files)
         unsure |= report.unparsable

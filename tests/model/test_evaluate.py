@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from model.evaluate import (
     average_precision,
     calibration_error,
     figures,
+    finding_temperature,
     fit_temperature,
     intervals,
     judge,
@@ -257,13 +259,21 @@ def test_without_enough_lines_nothing_is_ever_shown() -> None:
     assert set(thresholds(logits, labels, 1.0, TWO).values()) == {NEVER}
     none = np.zeros((0, 3), np.float32), np.zeros(0, np.int16)
     assert set(thresholds(*none, 1.0, TWO).values()) == {NEVER}
-    assert fit_temperature(*none) == 1.0
+    assert fit_temperature(*none) == finding_temperature(*none) == 1.0
 
 
+@pytest.mark.parametrize("fit", [fit_temperature, finding_temperature])
 @pytest.mark.parametrize("factor", [0.6, 1.0, 2.0])
-def test_the_temperature_undoes_how_far_the_logits_were_stretched(factor: float) -> None:
+def test_the_temperature_undoes_how_far_the_logits_were_stretched(fit: Callable[..., float], factor: float) -> None:
     logits, labels = drawn(3, rows=4000, spread=2)
-    assert fit_temperature(logits * np.float32(factor), labels) == pytest.approx(factor, rel=0.12)
+    assert fit(logits * np.float32(factor), labels) == pytest.approx(factor, rel=0.12)
+
+
+def test_lines_that_are_clean_beyond_doubt_leave_the_confidence_of_findings_alone() -> None:
+    logits, labels = drawn(3, rows=4000, spread=2)
+    clean = np.tile(np.array([20, *[0] * (logits.shape[1] - 1)], np.float32), (40_000, 1))
+    with_clean = np.concatenate((logits * 2, clean)), np.concatenate((labels, np.zeros(len(clean), labels.dtype)))
+    assert finding_temperature(*with_clean) == finding_temperature(logits * 2, labels)
 
 
 # All figures of one set of answers.

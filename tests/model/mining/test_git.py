@@ -210,6 +210,11 @@ def test_large_files_hunks_and_lines_are_bounded(repository: Path, tmp_path: Pat
     assert len(records["wide.py"]["lines"][0][1]) == 400
 
 
+def test_no_analyzer_is_asked_about_no_file(repository: Path, tmp_path: Path) -> None:
+    commit(repository, "large.py", "x()\n" * 30_000)
+    assert mined(repository, tmp_path / "out", marked(before=lambda: pytest.fail("there is no file"))) == []
+
+
 def test_one_large_commit_does_not_fill_the_sample(repository: Path, tmp_path: Path) -> None:
     lines = [f"x{n}()\n" for n in range(400)]
     commit(repository, "a.py", "".join(lines))
