@@ -1,13 +1,12 @@
 """Real fixes in pairs: is what a fix removed told from what it put in its place, with as many lines on either side?
 
 Each subject scores a hunk, and learns on training pairs that the lines before a fix should score higher than those
-after it. For the model a copy of its encoder learns on, with a score over what it makes of each row. Nothing here is
-served.
+after it. The model's score is a linear one over what its encoder makes of each row, which stays as it was trained; so
+this says what the encoder happens to know of real defects. Nothing here is served.
 """
 
-import copy
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,10 +27,8 @@ from model.ngrams import BUCKETS
 Floats = npt.NDArray[np.float32]
 MOST: Final = 12_000  # pairs learned from
 _SWAPPED: Final[dict[LineKind, LineKind]] = {"add": "del", "del": "add", "ctx": "ctx"}
-_PASSES: Final = 3  # over the pairs
-_RATE: Final = 5e-4  # of the encoder, falling to zero
-_BATCH: Final = 48  # pairs
-_POOL: Final = 16  # batches sorted by length together, so that little is padded
+_PASSES: Final = 3  # of the linear baselines over the pairs
+_STEPS: Final = 300  # of the score over the encoder, all pairs at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +61,7 @@ def judge(
     length = encoder.config.max_tokens
     taught, asked = pairs(train, tokenizer, length, MOST), pairs(test, tokenizer, length)
     scores: dict[str, Callable[[], Floats]] = {
-        "model": lambda: _learned_on(encoder, taught, asked, seed),
+        "model": lambda: _encoded(encoder, taught, asked),
         "linear": lambda: _linear(ngram_features, taught, asked, seed),
         "size_only": lambda: _linear(size_features, taught, asked, seed),
     }
@@ -111,53 +108,34 @@ def _auc(higher: Floats, lower: Floats) -> float:
     return auc(np.concatenate((higher, lower)), truth)
 
 
-def _learned_on(encoder: Network, taught: Pairs, asked: Pairs, seed: int) -> Floats:
-    """A copy of the encoder that learns from the pairs; a hunk scores the mean of its rows."""
-    torch.manual_seed(seed)
-    trunk = copy.deepcopy(encoder if isinstance(encoder, Encoder) else encoder.encoder)
-    score = nn.Linear(2 * trunk.config.width, 1, bias=False)
-    nn.init.zeros_(score.weight)
-    optimizer = torch.optim.AdamW([*trunk.parameters(), *score.parameters()], lr=_RATE, weight_decay=0.01)
-    rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, max(1, _PASSES * len(taught) // _BATCH))
-    firsts = np.searchsorted(taught.hunk, np.arange(2 * len(taught) + 1))
-    longest = np.maximum.reduceat(taught.rows.lengths, firsts[:-1:2])
-    chance = np.random.default_rng(seed)
-    trunk.train()
-    for _ in range(_PASSES):
-        for part in _batches(longest, chance):
-            rows = np.concatenate([np.arange(firsts[2 * at], firsts[2 * at + 2]) for at in part])
-            _, hunks = np.unique(taught.hunk[rows], return_inverse=True)
-            scores = _means(score(trunk.features(torch.from_numpy(taught.rows.padded(rows)))), hunks, 2 * len(part))
-            F.softplus(scores[0::2] - scores[1::2]).mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            rates.step()
-    trunk.eval()
+def _encoded(encoder: Network, taught: Pairs, asked: Pairs) -> Floats:
+    """A linear score over the mean of what the encoder makes of a hunk's rows."""
+    known, wanted = _means(encoder, taught), _means(encoder, asked)
+    mean, spread = known.mean(0), known.std(0) + 1e-6
+    weight = nn.Parameter(torch.zeros(known.shape[1]))
+    optimizer = torch.optim.AdamW([weight], lr=1e-2, weight_decay=0.1)
+    differences = (known[1::2] - known[0::2]) / spread
+    for _ in range(_STEPS):
+        loss = F.softplus(-(differences @ weight)).mean()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    scores: Floats = (((wanted - mean) / spread) @ weight.detach()).numpy()
+    return scores
+
+
+def _means(encoder: Network, asked: Pairs) -> torch.Tensor:
+    """(hunks, features)."""
+    trunk = encoder if isinstance(encoder, Encoder) else encoder.encoder
+    found = torch.zeros(2 * len(asked), 2 * trunk.config.width)
+    order = np.argsort(asked.rows.lengths, kind="stable")
     with torch.inference_mode():
-        told = torch.zeros(len(asked.rows), 1)
-        order = np.argsort(asked.rows.lengths, kind="stable")
         for at in range(0, len(order), 256):
             picked = order[at : at + 256]
-            told[picked] = score(trunk.features(torch.from_numpy(asked.rows.padded(picked))))
-        found: Floats = _means(told, asked.hunk, 2 * len(asked)).numpy()
-    return found
-
-
-def _batches(longest: npt.NDArray[np.int64], chance: np.random.Generator) -> Iterator[npt.NDArray[np.intp]]:
-    """Numbers of all pairs, in random order, pairs of like length together."""
-    order = chance.permutation(len(longest))
-    for at in range(0, len(order), _BATCH * _POOL):
-        pool = order[at : at + _BATCH * _POOL]
-        pool = pool[np.argsort(longest[pool], kind="stable")]
-        parts = [np.sort(pool[start : start + _BATCH]) for start in range(0, len(pool), _BATCH)]
-        for index in chance.permutation(len(parts)):
-            yield parts[index]
-
-
-def _means(of_rows: torch.Tensor, hunk: npt.NDArray[np.int64], hunks: int) -> torch.Tensor:
-    """(rows, 1) to (hunks,)."""
-    total = torch.zeros(hunks).index_add(0, torch.from_numpy(hunk), of_rows[:, 0])
-    return total / torch.from_numpy(np.bincount(hunk, minlength=hunks)).clamp(min=1)
+            features = trunk.features(torch.from_numpy(asked.rows.padded(picked)))
+            found.index_add_(0, torch.from_numpy(asked.hunk[picked]), features)
+    number = torch.from_numpy(np.bincount(asked.hunk, minlength=len(found))).clamp(min=1)
+    return (found / number[:, None]).clone()
 
 
 def _linear(features: Callable[[Rows], list[npt.NDArray[np.int64]]], taught: Pairs, asked: Pairs, seed: int) -> Floats:
