@@ -37,6 +37,7 @@ def mine_git(
         typer.Option("--draw", metavar="NAME", help="sample, grave, injected or fixes; again for more. Default all."),
     ] = None,
     searched: Annotated[int, typer.Option(min=0, help="Further commits looked through for grave faults.")] = 8000,
+    seed: Annotated[int, typer.Option(help="Another one draws other commits and files.")] = 7,
 ) -> None:
     """Let the analyzers on this machine label the lines that past commits added. What is mined is skipped.
 
@@ -56,7 +57,9 @@ def mine_git(
     if unknown := set(draws or ()) - set(DRAWS):
         raise UsageError(f"no draw is called {', '.join(sorted(unknown))}", remedy=f"there are {', '.join(DRAWS)}")
     chosen = [draw for draw in DRAWS if not draws or draw in draws]
-    options = MineOptions(commits=commits, max_files=files, files_of=_numbers(files_of or []), searched=searched)
+    options = MineOptions(
+        commits=commits, seed=seed, max_files=files, files_of=_numbers(files_of or []), searched=searched
+    )
     teachers, absent = _teachers(modules)
     for sentence in absent:
         console.note(f"mining goes without one analyzer: {sentence}")

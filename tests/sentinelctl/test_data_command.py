@@ -62,6 +62,18 @@ def test_a_second_run_finds_it_mined(repository: Path, tmp_path: Path, run: Run)
     assert mined.read_text() == "as the first run left it"
 
 
+def test_another_seed_draws_other_commits(repository: Path, tmp_path: Path, run: Run) -> None:
+    for number in range(12):
+        commit(repository, f"b{number}.py", f"x = {number}\n")
+    drawn = set()
+    for seed in (7, 8, 9, 7):
+        out = tmp_path / f"data-{len(list(tmp_path.iterdir()))}"
+        assert run("mine-git", repository, "--out", out, "--draw", "sample", "--commits", 4, "--seed", seed)[0] == 0
+        (mined,) = out.glob("*.jsonl")
+        drawn.add(frozenset(json.loads(line)["sha"] for line in mined.read_text("utf-8").splitlines()))
+    assert len(drawn) == 3
+
+
 def test_the_name_given_decides_the_split(repository: Path, tmp_path: Path, run: Run) -> None:
     name = made.named("test", 1)[0]
     _, out, err = run("mine-git", repository, "--name", name, "--out", tmp_path / "data", "--json")
