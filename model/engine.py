@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from model.inputs.chunk import MAX_TOKENS, Chunk, chunks
 from model.inputs.diff import Hunk
-from model.inputs.files import is_test_path, language
+from model.inputs.files import is_beside, language
 from model.inputs.tokenizer import Tokenizer, TokenizerError
 from model.labels import SEVERITIES, Category, Concept, Severity, load_concepts
 from model.rules import rule_findings
@@ -43,9 +43,9 @@ Forward = Callable[[npt.NDArray[np.int64]], Probabilities]
 
 
 def asked_of(concepts: Sequence[Concept], path: str) -> list[bool]:
-    """Which of them are asked of a file: by its language, and whether it holds tests."""
-    spoken, is_test = language(path), is_test_path(path)
-    return [concept.speaks(spoken) and (concept.in_tests or not is_test) for concept in concepts]
+    """Which of them are asked of a file: by its language, and whether it is a test or stands beside the product."""
+    spoken, beside = language(path), is_beside(path)
+    return [concept.speaks(spoken) and (concept.in_tests or not beside) for concept in concepts]
 
 
 class ModelError(Exception):

@@ -32,7 +32,7 @@ class Concept:
     languages: tuple[str, ...]  # as model.inputs.files.language names them; ("*",): all
     text: str  # what was seen, why it matters, what to do; a {slot} stands for a name taken from the line
     teachers: tuple[tuple[str, str], ...]  # (analyzer, rule or pattern)
-    in_tests: bool = True  # False: not asked of files that hold tests
+    in_tests: bool = True  # False: not asked of tests, nor of examples and scripts
     unless: str = ""  # a pattern: not asked of lines in which it is found, where this is the custom
     slots: tuple[tuple[str, str, str], ...] = ()  # (slot, pattern, words where the pattern finds nothing)
 

@@ -87,6 +87,7 @@ _BINARY: Final = _words(
     "sqlite3 pkl npy npz onnx pt pth safetensors parquet docx xlsx pptx keystore p12"
 )
 _TEST_FOLDERS: Final = _words("test tests testing __tests__ spec specs e2e testdata")
+_BESIDE_FOLDERS: Final = _words("example examples sample samples demo demos script scripts bench benchmark benchmarks")
 _TEST_NAME: Final = re.compile(
     r"^(test_.*|conftest)\.py$|_tests?\.\w+$|\.(test|spec)\.\w+$|_spec\.rb$|\.bats$|\.t$|^.+(test|tests)\.(java|kt|cs)$"
 )
@@ -104,6 +105,12 @@ def is_test_path(path: str) -> bool:
     """Whether the file holds tests, or lies in a folder that does."""
     *folders, name = PurePosixPath(path.lower()).parts or ("",)
     return not _TEST_FOLDERS.isdisjoint(folders) or _TEST_NAME.search(name) is not None
+
+
+def is_beside(path: str) -> bool:
+    """Whether the file is no part of what is shipped: a test, an example, a script of the project's own."""
+    *folders, _ = PurePosixPath(path.lower()).parts or ("",)
+    return is_test_path(path) or not _BESIDE_FOLDERS.isdisjoint(folders)
 
 
 def skip_reason(path: str) -> SkipReason | None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from model.dataset import Draw, file_name, split_of
 from model.inputs.diff import DiffError, FileDiff, Hunk, parse_diff
-from model.inputs.files import is_test_path, language, says_generated, skip_reason
+from model.inputs.files import is_beside, is_test_path, language, says_generated, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
 from model.mining import hints, inject
 from model.mining.private import drop_secrets
@@ -314,7 +314,7 @@ def _label(
     name: str, change: _Change, said: Sequence[tuple[Diagnostic, str]], concepts: Sequence[Concept], spoken: str
 ) -> Iterator[dict[str, Any]]:
     by_id = {one.id: one for one in concepts}
-    quiet = {one.id for one in concepts if not one.in_tests} if is_test_path(change.file.path) else set[str]()
+    quiet = {one.id for one in concepts if not one.in_tests} if is_beside(change.file.path) else set[str]()
     by_row: dict[int, list[tuple[Diagnostic, str]]] = defaultdict(list)
     for one, concept in said:
         if concept not in quiet:

@@ -62,9 +62,9 @@ def lines(concept: Concept, manifest: Manifest) -> Iterator[Text]:
 
 
 def spoken(concept: Concept) -> str:
-    """`Python and shell, tests left out`."""
+    """`python, shell; not in tests, examples or scripts`."""
     languages = "every language" if "*" in concept.languages else ", ".join(concept.languages)
-    return languages if concept.in_tests else f"{languages}; not in tests"
+    return languages if concept.in_tests else f"{languages}; not in tests, examples or scripts"
 
 
 def _answer(concept: Concept, manifest: Manifest) -> str:

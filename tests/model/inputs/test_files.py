@@ -1,7 +1,7 @@
 import pytest
 
 from model.inputs.diff import Hunk, parse_patch
-from model.inputs.files import is_test_path, language, says_generated, skip_reason
+from model.inputs.files import is_beside, is_test_path, language, says_generated, skip_reason
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,15 @@ def test_a_file_of_tests_is_known_by_its_path(path: str) -> None:
 @pytest.mark.parametrize("path", ["contest.py", "src/latest.ts", "attest/x.py", "latest_x.go", ""])
 def test_a_name_that_only_resembles_a_test_is_none(path: str) -> None:
     assert not is_test_path(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "beside"),
+    [("tests/a.py", True), ("Examples/plain/app.js", True), ("scripts/links.js", True), ("src/scripting/a.py", False),
+     ("scripts", False), ("", False)],
+)  # fmt: skip
+def test_examples_and_scripts_stand_beside_the_product_as_tests_do(path: str, beside: bool) -> None:
+    assert is_beside(path) is beside
 
 
 @pytest.mark.parametrize(

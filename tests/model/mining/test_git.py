@@ -82,7 +82,7 @@ def history(repository: Path) -> Path:
     commit(repository, "vendor/copied.py", "print(2)\n")
     commit(repository, "key.py", "print('AKIAABCDEFGHIJKLMNOP', 'jane@corp.example')  # \x1b\n")
     commit(repository, "odd.py", "print(3)\ndef (:\n")
-    commit(repository, "tests/test_a.py", "assert x\nprint(4)\n")
+    commit(repository, "tests/test_a.py", "assert x\nprint(4)\nx == None\n")
     commit(repository, "notes.md", "print(5)\n")
     return repository
 
@@ -96,11 +96,11 @@ def test_what_an_analyzer_says_of_an_added_line_is_its_label(history: Path, tmp_
         ("a.py", "except:", "bare_except"),
         ("b.py", "return read(path) if path == None else 1", "none_eq_compare"),
         ("own.py", "print(1)", "debug_print"),
-        ("tests/test_a.py", "print(4)", "debug_print"),
+        ("tests/test_a.py", "x == None", "none_eq_compare"),
     }
     assert {path for path, _, _ in found} <= {"a.py", "b.py", "side.py", "own.py", "key.py", "tests/test_a.py"}
     assert not any("merge alone" in text for _, text, _ in found)  # a merge adds nothing of its own
-    assert ("tests/test_a.py", "assert x", "assert_in_production") not in found
+    assert not {text for path, text, _ in found if path.startswith("tests/")} & {"assert x", "print(4)"}
     assert {record["path"] for record in records} == {path for path, _, _ in found} | {"side.py"}  # odd.py says nothing
 
 
