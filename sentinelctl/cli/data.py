@@ -103,9 +103,10 @@ def stats(
     for path in sorted(out.glob("*.json")):
         (name, draw), source = of_file(path), json.loads(path.read_text("utf-8"))
         split = split_of(name)
-        row = by_name.setdefault(name, {"name": name, "split": split, "head": source["head"]})
+        about = {"name": name, "split": split, "head": source["head"], "licence": source["licence"]}
+        row = by_name.setdefault(name, about)
         if draw == "sample":
-            row |= {key: source[key] for key in ("licence", "hunks", "lines", "findings")}
+            row |= {key: source[key] for key in ("hunks", "lines", "findings")}
         else:
             row[draw] = source["hunks"]
         count[split, draw, "repositories"] += 1
