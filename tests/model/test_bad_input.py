@@ -83,11 +83,11 @@ NOISE: dict[str, Callable[[random.Random], str]] = {
 
 @pytest.mark.parametrize("kind", NOISE)
 def test_of_noise_hardly_anything_is_shown(kind: str, engine: Engine) -> None:
-    """At most 2 lines of 100 in any language, as `review` and the publisher show them, none of them as critical."""
+    """At most 3 lines of 100 in any language, as `review` and the publisher show them, none of them as critical."""
     for path in LANGUAGES:
         found = answers(engine, added(path, *noisy(NOISE[kind])))
         shown = [each for each in found if each.is_shown and each.confidence >= 0.6 and each.concept not in RULES]
-        assert len(shown) <= 4
+        assert len(shown) <= 6
         assert not [each for each in shown if each.severity == "critical"]
 
 
