@@ -22,9 +22,9 @@ from model.labels import SEVERITIES, Concept
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
-Draw = Literal["sample", "grave", "injected", "fixes"]
+Draw = Literal["sample", "grave", "injected", "whole", "fixes"]
 DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
-LEARNED: Final[tuple[Draw, ...]] = ("sample", "grave", "injected")
+LEARNED: Final[tuple[Draw, ...]] = ("sample", "grave", "injected", "whole")
 _COPIED: Final = 3  # lines that make a hunk a copy
 _TELLING: Final = 16  # characters, blanks apart, from which a line is likely nobody else's
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1

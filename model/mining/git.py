@@ -12,12 +12,12 @@ import subprocess
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from model.dataset import Draw, file_name, split_of
-from model.inputs.diff import DiffError, FileDiff, Hunk, parse_diff
+from model.inputs.diff import DiffError, FileDiff, Hunk, number_lines, parse_diff
 from model.inputs.files import is_beside, is_test_path, language, says_generated, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
 from model.mining import hints, inject
@@ -33,7 +33,9 @@ _LICENCE_CHARS: Final = 1500
 _LOG_AT_ONCE: Final = 500  # commits whose patches are held in memory together
 _MAX_FIX_FILES: Final = 3
 _MAX_FIX_LINES: Final = 12  # of a hunk, on either side
-_SHARE: Final = {"grave": 2, "injected": 4}  # of the sample's files that such a draw has
+_SHARE: Final = {"grave": 2, "injected": 4, "whole": 4}  # of the sample's files that such a draw has
+_TREES: Final = 4  # moments of a history from which whole files are taken
+_PIECES: Final = (1, 2, 4, 8, 16, 32, 64)  # lines of a piece of a whole file, as hunks of commits have them
 _INJECTED_OF_FILE: Final = 6
 _FIX: Final = re.compile(
     r"(?i)\b(fix(es|ed)?|bug|crash(es)?|regression|closes #\d+|off.by.one|race|leak|wrong|incorrect)\b"
@@ -76,7 +78,9 @@ def mine(
 
     name: owner/name. `sample`: commits drawn evenly, the only draw that tells how frequent anything is. `grave`: other
     commits whose added lines have words of grave faults. `injected`: the sample with faults put in, `injected` naming
-    their lines. `fixes`: small hunks of commits that say they fix something, as many lines before as after, unlabelled.
+    their lines. `whole`: pieces of files as they stood at a few moments, every line as if it had just been added; an
+    analyzer reads the whole file for any draw, so this gives the most lines for its time. `fixes`: small hunks of
+    commits that say they fix something, as many lines before as after, unlabelled.
 
     Each line of a file: repository, sha, time (Unix s), path, language, hunk (the @@ numbers and section), lines
     [[kind, text], …], labels {index into lines: [concept, …]} and unsure [index, …], the added lines about which no
@@ -116,12 +120,8 @@ def _records(
     repository: Path, name: str, teachers: Sequence[Teacher], options: MineOptions, draw: Draw
 ) -> Iterator[dict[str, Any]]:
     taught = {one for teacher in teachers for one in teacher.languages}
-    sample, others = _shas(repository, options)
     by_language: dict[str, list[_Change]] = defaultdict(list)
-    turn = ("-R",) if options.is_undone else ()
-    for change in (
-        _changes(repository, others, hints.in_patch) if draw == "grave" else _changes(repository, sample, turn=turn)
-    ):
+    for change in _drawn(repository, options, draw):
         if language(change.file.path) in taught:
             by_language[language(change.file.path)].append(change)
     concepts = load_concepts()
@@ -136,6 +136,8 @@ def _records(
                 put: dict[str, dict[int, str]] = {}
                 if draw == "injected":
                     batch, put = _inject(name, batch, files, Path(folder), spoken, options.seed)
+                elif draw == "whole":
+                    batch = _as_added(batch, files, Path(folder))
                 said, unsure = _ask(own, Path(folder), sorted(set(files.values())), concepts, spoken)
             for change in batch:
                 if change.blob not in files or files[change.blob] in unsure:
@@ -149,6 +151,50 @@ def _records(
                     yield from _seen(records, put[change.blob])
                 else:
                     yield from records
+
+
+def _drawn(repository: Path, options: MineOptions, draw: Draw) -> Iterator[_Change]:
+    if draw == "whole":
+        return _files(repository, options.seed)
+    sample, others = _shas(repository, options)
+    if draw == "grave":
+        return _changes(repository, others, hints.in_patch)
+    return _changes(repository, sample, turn=("-R",) if options.is_undone else ())
+
+
+def _files(repository: Path, seed: int) -> Iterator[_Change]:
+    """Each path of a few moments of the history once, in one of its versions there; the diff has no hunks yet."""
+    commits = [line.split() for line in _git(repository, "log", "--no-merges", "--format=%H %ct", "HEAD").splitlines()]
+    chance = random.Random(seed)
+    versions: dict[str, list[_Change]] = defaultdict(list)
+    for sha, time in commits[:1] + chance.sample(commits[1:], min(_TREES - 1, len(commits[1:]))):
+        for entry in _git(repository, "ls-tree", "-r", "-z", sha).split("\0"):
+            about, _, path = entry.partition("\t")
+            if about.startswith("100") and skip_reason(path) is None:
+                diff = FileDiff(path, None, "added", "text", ())
+                versions[path].append(_Change(sha, int(time), diff, about.split()[2]))
+    for _, changes in sorted(versions.items()):
+        yield chance.choice(changes)
+
+
+def _as_added(changes: Sequence[_Change], files: dict[str, str], folder: Path) -> list[_Change]:
+    """The written files as diffs that add them, in pieces."""
+    added = []
+    for change in changes:
+        if change.blob not in files:
+            continue
+        chance = random.Random(change.blob)
+        lines = (folder / files[change.blob]).read_bytes().decode("utf-8", "replace").removesuffix("\n").split("\n")
+        hunks, at = [], 0
+        while at < len(lines):
+            piece = lines[at : at + chance.choice(_PIECES)]
+            hunks.append(
+                number_lines(change.file.path, (at, 0), (at + 1, len(piece)), "", [("add", line) for line in piece])
+            )
+            at += len(piece)
+        if not says_generated(hunks):
+            added.append(replace(change, file=replace(change.file, hunks=tuple(hunks))))
+    return added
 
 
 def _inject(

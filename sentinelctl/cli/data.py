@@ -34,7 +34,7 @@ def mine_git(
     modules: Annotated[Path, typer.Option(help="The node_modules that holds eslint.")] = Path("node_modules"),
     draws: Annotated[
         list[str] | None,
-        typer.Option("--draw", metavar="NAME", help="sample, grave, injected or fixes; again for more. Default all."),
+        typer.Option("--draw", metavar="NAME", help="sample, grave, injected, whole or fixes. Default all."),
     ] = None,
     searched: Annotated[int, typer.Option(min=0, help="Further commits looked through for grave faults.")] = 8000,
     seed: Annotated[int, typer.Option(help="Another one draws other commits and files.")] = 7,
@@ -72,6 +72,8 @@ def mine_git(
     for path in repositories:
         called = name or _called(path)
         for draw in chosen:
+            if draw == "whole" and not draws and split_of(called) != "train":
+                continue  # it says nothing of what commits add, so nothing is judged by it
             source = mine(path, called, out, teachers, options, draw)
             mined.append(asdict(source) | {"split": split_of(called), "draw": draw})
             console.note(

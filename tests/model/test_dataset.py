@@ -227,7 +227,12 @@ def test_draws_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
 
     assert texts() == {"sample"}
     assert texts("grave", "fixes") == {"grave", "fixes"}
-    assert {record.hunk.lines[0].text for record in dataset.read_learned(tmp_path)} == {"sample", "grave", "injected"}
+    assert {record.hunk.lines[0].text for record in dataset.read_learned(tmp_path)} == {
+        "sample",
+        "grave",
+        "injected",
+        "whole",
+    }
 
 
 def test_hunks_that_held_out_repositories_have_too_are_not_learned(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.dataset import split_of
+from model.dataset import DRAWS, split_of
 from sentinelctl.cli import main
 from sentinelctl.cli.data import _called
 from tests.model import made
@@ -44,7 +44,7 @@ def test_a_history_is_mined_by_the_analyzers_there_are_and_named_by_its_origin(
     code, out, err = run("mine-git", repository, "--out", tmp_path / "data", "--json")
     assert code == 0
     source, *others = json.loads(out)["repositories"]
-    assert [each["draw"] for each in (source, *others)] == ["sample", "grave", "injected", "fixes"]
+    assert [each["draw"] for each in (source, *others)] == list(DRAWS)
     name = made.named("train", 1)[0]
     assert (source["name"], source["split"], source["hunks"], source["lines"]) == (name, "train", 1, 4)
     assert source["head"] == git(repository, "rev-parse", "HEAD")
@@ -119,7 +119,7 @@ def test_without_an_origin_the_last_two_folders_do(tmp_path: Path) -> None:
         (["clone", "--commits", "0"], ["--commits"]),
         (["clone", "--files-of", "python=0"], ["--files-of python=0 is no LANGUAGE=N", "there are python, "]),
         (["clone", "--files-of", "cobol=5"], ["--files-of cobol=5 is no LANGUAGE=N"]),
-        (["clone", "--draw", "lots"], ["no draw is called lots", "there are sample, grave, injected, fixes"]),
+        (["clone", "--draw", "lots"], ["no draw is called lots", "there are sample, grave, injected, whole, fixes"]),
         ([], ["PATH"]),
     ],
 )
@@ -193,11 +193,11 @@ def test_stats_counts_repositories_lines_and_findings_of_each_split_and_draw(min
 def test_stats_writes_the_sources_as_a_table(mined: Path, tmp_path: Path, run: Run) -> None:
     run("stats", "--out", mined, "--sources", tmp_path / "sources.tsv")
     header, *rows = [line.split("\t") for line in (tmp_path / "sources.tsv").read_text("utf-8").splitlines()]
-    assert header == ["name", "split", "head", "licence", "hunks", "lines", "findings", "grave", "injected", "fixes"]
+    assert header == ["name", "split", "head", "licence", "hunks", "lines", "findings", *DRAWS[1:]]
     assert [row[0] for row in rows] == sorted([*made.named("train", 2), *made.named("test", 1)])
     graves = {"train": "0", "test": "7"}
     assert all(
-        row[1:] == [split_of(row[0]), "a" * 40, "MIT", "1000", "5", "2", graves[row[1]], "0", "0"] for row in rows
+        row[1:] == [split_of(row[0]), "a" * 40, "MIT", "1000", "5", "2", graves[row[1]], "0", "0", "0"] for row in rows
     )
 
 
