@@ -81,6 +81,16 @@ def test_a_line_in_which_the_custom_is_found_excuses_a_concept_and_another_does_
     assert not any(concept.excuses("COMPREPLY example") for concept in load_concepts() if not concept.unless)
 
 
+@pytest.mark.parametrize(
+    "line",
+    ['eval value=\\"\\$name_$i\\"', 'eval "value=\\${$name}"', 'eval "$1=\\$2"', "eval \\$name", 'eval x="\\$$1"'],
+)
+def test_a_shell_may_look_a_name_up_by_eval(line: str) -> None:
+    by_id = {concept.id: concept for concept in load_concepts()}
+    assert by_id["eval_exec"].excuses(line)
+    assert not by_id["eval_exec"].excuses('eval "$command \\$1"')
+
+
 def test_no_two_concepts_of_a_language_share_a_rule() -> None:
     """concept_of takes the first, so the second would never be taught."""
     owners: dict[tuple[str, str, str], list[str]] = {}
