@@ -3,20 +3,29 @@
 They see the same training rows, drawn in the same proportions. A learned figure means something beside theirs alone.
 """
 
+import hashlib
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
-from model import dataset
+from model import dataset, ngrams
 from model.config import TrainConfig
 from model.dataset import Rows
 from model.ngrams import BUCKETS, WORD, characters, words
 
 Floats = npt.NDArray[np.float32]
+Features = Callable[[Rows], list[npt.NDArray[np.int64]]]  # of each row the numbers of its features, below BUCKETS
+_RATE: Final = 0.1
 
 
 def majority(train: Rows, outputs: int, number: int) -> Floats:
@@ -46,21 +55,50 @@ def ngram_features(rows: Rows) -> list[npt.NDArray[np.int64]]:
     return found
 
 
-def linear(
-    features: Callable[[Rows], list[npt.NDArray[np.int64]]],
-    train: Rows,
-    asked: Sequence[Rows],
-    outputs: int,
-    config: TrainConfig,
-    passes: int = 2,
-) -> list[Floats]:
-    """Multinomial logistic regression on hashed features, rows drawn as for the encoder; probabilities of each set."""
-    torch.manual_seed(config.seed)
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """Multinomial logistic regression on hashed features. table: (BUCKETS, outputs), bias: (outputs,), float32."""
+
+    features: Features
+    table: torch.Tensor
+    bias: torch.Tensor
+
+    def answer(self, rows: Rows) -> Floats:
+        """(rows, outputs), probabilities."""
+        found = [np.zeros((0, len(self.bias)), np.float32)]
+        with torch.inference_mode():
+            for part in _parts(self.features(rows), 1024):
+                flat = torch.from_numpy(np.concatenate(part))
+                found.append(_score(part, flat, self.table, self.bias).softmax(-1).numpy())
+        return np.concatenate(found)
+
+
+def learned(kept: Path, features: Features, train: Rows, outputs: int, config: TrainConfig) -> Linear:
+    """What `learn` makes, from the folder `kept` where the same code made it of the same rows.
+
+    It takes as long as judging the weights, and a judgement is seldom asked for once. One a kind of features is kept.
+    """
+    name = features.__name__
+    path = kept / f"{name}-{_digest(train, outputs, config)}.safetensors"
+    if path.is_file():
+        tensors = load_file(path)
+        return Linear(features, tensors["table"], tensors["bias"])
+    made = learn(features, train, outputs, config)
+    kept.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({"table": made.table, "bias": made.bias}, part)
+    for older in kept.glob(f"{name}-*.safetensors"):
+        older.unlink()
+    part.rename(path)
+    return made
+
+
+def learn(features: Features, train: Rows, outputs: int, config: TrainConfig, passes: int = 2) -> Linear:
+    """Rows are drawn as for the encoder; Adagrad."""
     chance = np.random.default_rng(config.seed)
-    table = nn.EmbeddingBag(BUCKETS, outputs, mode="sum", sparse=True)
-    nn.init.zeros_(table.weight)
+    table, squares = torch.zeros(2, BUCKETS, outputs)
     bias = nn.Parameter(torch.zeros(outputs))
-    sparse, dense = torch.optim.Adagrad(table.parameters(), lr=0.1), torch.optim.Adagrad([bias], lr=0.1)
+    adagrad = torch.optim.Adagrad([bias], lr=_RATE)
     rates, bend = dataset.sampling_rates(train, outputs, config)
     offset = torch.from_numpy(np.log(bend)).float()
     drawn = np.concatenate([dataset.epoch(rates, chance) for _ in range(passes)])
@@ -68,34 +106,46 @@ def linear(
     where = np.full(len(train), -1)
     where[kept] = np.arange(len(kept))
     known = features(dataset.only(train, kept))
-
-    def score(rows: list[npt.NDArray[np.int64]]) -> torch.Tensor:
-        starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])[:-1]))
-        flat = torch.from_numpy(np.concatenate(rows))
-        scale = torch.tensor([max(1, len(row)) ** -0.5 for row in rows])
-        return table(flat, torch.from_numpy(starts)) * scale[:, None] + bias
-
     for at in range(0, len(drawn), 512):
         picked = drawn[at : at + 512]
+        rows = [known[where[row]] for row in picked]
+        # Of the table only what the batch reads is differentiated: the same steps as over all of it, sooner.
+        read, local = torch.from_numpy(np.concatenate(rows)).unique(return_inverse=True)
+        weights = table[read].requires_grad_()
         loss = F.cross_entropy(
-            score([known[where[row]] for row in picked]) + offset,
-            torch.from_numpy(train.labels[picked].astype(np.int64)),
+            _score(rows, local, weights, bias) + offset, torch.from_numpy(train.labels[picked].astype(np.int64))
         )
-        with torch.sparse.check_sparse_tensor_invariants(False):  # said outright, or torch warns
-            loss.backward()
-            for optimizer in (sparse, dense):
-                optimizer.step()
-                optimizer.zero_grad()
-    with torch.inference_mode():
-        return [
-            np.concatenate(
-                [
-                    np.zeros((0, outputs), np.float32),
-                    *(score(part).softmax(-1).numpy() for part in _parts(features(rows), 1024)),
-                ]
-            )
-            for rows in asked
-        ]
+        loss.backward()
+        adagrad.step()
+        adagrad.zero_grad()
+        slope = weights.grad
+        assert slope is not None
+        with torch.no_grad():
+            own = squares[read].addcmul_(slope, slope)
+            squares.index_copy_(0, read, own)
+            table.index_copy_(0, read, weights.addcdiv_(slope, own.sqrt_().add_(1e-10), value=-_RATE))
+    return Linear(features, table, bias.detach())
+
+
+def _score(
+    rows: Sequence[npt.NDArray[np.int64]], flat: torch.Tensor, table: torch.Tensor, bias: torch.Tensor
+) -> torch.Tensor:
+    """Logits of rows whose features, one row after the other, are `flat`: rows of `table`."""
+    starts = np.concatenate(([0], np.cumsum([len(row) for row in rows])[:-1]))
+    scale = torch.tensor([max(1, len(row)) ** -0.5 for row in rows])
+    return F.embedding_bag(flat, table, torch.from_numpy(starts), mode="sum") * scale[:, None] + bias
+
+
+def _digest(train: Rows, outputs: int, config: TrainConfig) -> str:
+    """Over the rows, how they are drawn, and the code that reads and learns them."""
+    total = hashlib.sha256(repr((outputs, config)).encode())
+    for module in (sys.modules[__name__], dataset, ngrams):
+        total.update(inspect.getsource(module).encode())
+    for column in (train.labels, train.languages, train.sizes, train.is_injected):
+        total.update(np.ascontiguousarray(column).tobytes())
+    for texts in train.texts:
+        total.update("\0".join((*texts, "\n")).encode("utf-8", "replace"))
+    return total.hexdigest()[:16]
 
 
 def _parts(rows: list[npt.NDArray[np.int64]], size: int) -> Iterator[list[npt.NDArray[np.int64]]]:

@@ -27,7 +27,9 @@ from model.inputs.tokenizer import Tokenizer
 from model.labels import SEVERITIES, Concept, load_concepts
 
 Floats = npt.NDArray[np.float32]
+KEPT: Final = "baselines"  # folder of the mined data: baselines taught on it
 NEVER: Final = 1.01  # a threshold no probability reaches
+GRAVE_PRECISION: Final = {"bug": 0.7, "critical": 0.7}  # asked at the least: the graver the claim, the surer
 _SUPPORT: Final = 8  # validation lines of a concept, and lines above the threshold, to believe a precision
 
 
@@ -77,12 +79,16 @@ def thresholds(
     precision: float = PRECISION,
     earlier: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """Per concept the lowest confidence from which it is right this share of the time.
+    """Per concept the lowest confidence from which it is right this share of the time, of a grave one GRAVE_PRECISION.
 
     Concepts with too few validation lines to tell keep the `earlier` one, or share one threshold with the others of
     their severity, set on all of them together, and where that cannot be told either, one with all others; NEVER where
     even that cannot be told.
     """
+
+    def grave(group: Sequence[int]) -> float:
+        return max((GRAVE_PRECISION.get(concepts[column - 1].severity, 0.0) for column in group), default=0.0)
+
     chances = _softmax(logits / temperature)
     found: dict[int, float] = {}
     kept = {at: earlier[concept.id] for at, concept in enumerate(concepts, start=1) if concept.id in earlier}
@@ -91,7 +97,7 @@ def thresholds(
     alike = [[column for column in columns if concepts[column - 1].severity == each] for each in SEVERITIES]
     for groups in (alone, alike, [list(columns)]):
         left = [[column for column in group if column not in found] for group in groups]
-        told = [(group, _least(group, chances, labels, precision)) for group in left]
+        told = [(group, _least(group, chances, labels, max(precision, grave(group)))) for group in left]
         found |= {column: least for group, least in told if least is not None for column in group}
         found = kept | found
     return {concept.id: found.get(column, NEVER) for column, concept in enumerate(concepts, start=1)}
@@ -159,10 +165,15 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
     outputs, grades = 1 + len(concepts), Grades.of(concepts)
     sets = (test, grave, injected)
+
+    def linear(features: baselines.Features) -> list[Floats]:
+        taught = baselines.learned(data / KEPT, features, train, outputs, config)
+        return [taught.answer(rows) for rows in sets]
+
     asked: dict[str, Callable[[], Sequence[Floats]]] = {
         "model": lambda: [served(weights, rows) for rows in sets],
-        "linear": lambda: baselines.linear(baselines.ngram_features, train, sets, outputs, config),
-        "size_only": lambda: baselines.linear(baselines.size_features, train, sets, outputs, config),
+        "linear": lambda: linear(baselines.ngram_features),
+        "size_only": lambda: linear(baselines.size_features),
         "majority": lambda: [baselines.majority(train, outputs, len(rows)) for rows in sets],
     }
     found: dict[str, Any] = {

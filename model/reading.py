@@ -19,7 +19,7 @@ from model import baselines, dataset
 from model.config import TrainConfig
 from model.dataset import DataError, Record
 from model.engine import asked_of
-from model.evaluate import Floats, Subject, served
+from model.evaluate import KEPT, Floats, Subject, served
 from model.inputs.diff import Hunk
 from model.labels import SEVERITIES, Concept
 
@@ -74,8 +74,8 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confiden
     number = len(said["model"])
     if not number:
         raise DataError(f"the weights in {weights} show no bug and no critical on {data}: there is nothing to read")
-    (linear,) = baselines.linear(baselines.ngram_features, subject.train, [rows], 1 + len(concepts), config)
-    said["linear"] = _surest(linear, is_asked & grave, number)
+    linear = baselines.learned(data / KEPT, baselines.ngram_features, subject.train, 1 + len(concepts), config)
+    said["linear"] = _surest(linear.answer(rows), is_asked & grave, number)
     chance = np.random.default_rng(seed)
     lines = chance.choice(len(rows), size=min(len(rows), NUMBERS["chance"]), replace=False)
     said["chance"] = [(int(row), said["model"][int(chance.integers(number))][1]) for row in lines]

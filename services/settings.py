@@ -215,7 +215,10 @@ class InferenceSettings(Section):
     )
     weights: str = Field("", description="folder of other weights; empty: the shipped ones")
     min_precision: float = Field(
-        0.6, ge=0, le=0.9, description="how often a concept's findings were right on validation, for it to be shown"
+        0.6,
+        ge=0,
+        le=0.9,
+        description="how often a concept's findings were right on validation, for it to be shown; bugs at least 0.7",
     )
     threads: int = Field(0, ge=0, description="forward passes at once; 0: one per core")
     max_batch: int = Field(32, ge=1, description="chunks in one forward pass")

@@ -47,7 +47,10 @@ def review(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="Folder of other weights than the shipped ones.")] = None,
     min_precision: Annotated[
-        float, typer.Option(min=0, max=0.9, help="How often a concept was right on validation, for it to be shown.")
+        float,
+        typer.Option(
+            min=0, max=0.9, help="How often a concept was right on validation, for it to be shown; a bug at least .7."
+        ),
     ] = 0.6,
     min_confidence: Annotated[float, typer.Option(min=0, max=1, help="Least confidence of a finding shown.")] = 0.6,
     explain: Annotated[

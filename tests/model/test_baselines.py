@@ -1,5 +1,6 @@
 # ruff: noqa: E402
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from model import dataset
-from model.baselines import linear, majority, ngram_features, size_features
+from model.baselines import learn, learned, majority, ngram_features, size_features
 from model.config import TrainConfig
 from model.dataset import Rows, record_of
 from model.evaluate import average_precision
@@ -81,7 +82,7 @@ def test_a_linear_model_learns_what_a_word_decides_and_size_alone_does_not() -> 
     config = TrainConfig(negatives=0.5)
     truth = asked.labels > 0
     found = {
-        features: linear(features, train, [asked], 1 + len(CONCEPTS), config)[0]
+        features: learn(features, train, 1 + len(CONCEPTS), config).answer(asked)
         for features in (ngram_features, size_features)
     }
     for answers in found.values():
@@ -94,12 +95,26 @@ def test_a_linear_model_learns_what_a_word_decides_and_size_alone_does_not() -> 
 def test_drawing_clean_lines_less_does_not_shift_what_it_believes() -> None:
     """Nothing to tell the lines apart by: what is left to believe is how often each label occurs."""
     train = taught(("", ["value = 1"] * 900), ("debug_print", ["value = 1"] * 100))
-    (answers,) = linear(size_features, train, [train], 1 + len(CONCEPTS), TrainConfig(negatives=0.2), passes=100)
+    answers = learn(size_features, train, 1 + len(CONCEPTS), TrainConfig(negatives=0.2), passes=100).answer(train)
     column = 1 + [concept.id for concept in CONCEPTS].index("debug_print")
     assert answers[0, column] == pytest.approx(0.1, abs=0.04)
 
 
 def test_the_same_seed_gives_the_same_answers() -> None:
     train = taught(("", ["x = 1", "y"] * 20), ("bare_except", ["except:"] * 20))
-    first, second = (linear(ngram_features, train, [train], 3, TrainConfig())[0] for _ in range(2))
+    first, second = (learn(ngram_features, train, 3, TrainConfig()).answer(train) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+def test_a_baseline_is_kept_until_what_teaches_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, config = taught(("", ["x = 1", "y"] * 20), ("bare_except", ["except:"] * 20)), TrainConfig()
+    first = learned(tmp_path, ngram_features, train, 3, config)
+    learned(tmp_path, size_features, train, 3, config)
+    with monkeypatch.context() as patched:
+        patched.setattr("model.baselines.learn", None)  # would fail if it were asked
+        again = learned(tmp_path, ngram_features, train, 3, config)
+    assert np.array_equal(first.answer(train), again.answer(train))
+    assert again.answer(dataset.only(train, np.arange(0))).shape == (0, 3)
+    changed = taught(("", ["x = 1", "z"] * 20), ("bare_except", ["except:"] * 20))
+    learned(tmp_path, ngram_features, changed, 3, config)
+    assert len(list(tmp_path.iterdir())) == 2  # one of each kind

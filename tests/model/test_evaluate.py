@@ -254,6 +254,13 @@ def test_a_higher_precision_asks_for_more_confidence() -> None:
     assert found == pytest.approx([0.5, 0.7, 0.9], abs=1e-4)
 
 
+def test_a_grave_claim_has_to_be_surer() -> None:
+    logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0))  # 10 of 16 are fewer than seven in ten
+    grave = [dataclasses.replace(each, severity="bug") for each in TWO]
+    assert thresholds(logits, labels, 1.0, TWO)["one"] == pytest.approx(0.7, abs=1e-4)
+    assert thresholds(logits, labels, 1.0, grave)["one"] == pytest.approx(0.9, abs=1e-4)
+
+
 def test_without_enough_lines_nothing_is_ever_shown() -> None:
     logits, labels = certain((3, 1, 0.9, 1), (3, 2, 0.8, 2))
     assert set(thresholds(logits, labels, 1.0, TWO).values()) == {NEVER}
@@ -465,7 +472,7 @@ def test_what_is_judged_is_the_int8_graph_that_ships(trained: Trained, tmp_path:
 
 
 def test_without_a_test_repository_there_is_nothing_to_judge_by(trained: Trained, tmp_path: Path) -> None:
-    for path in trained.data.iterdir():
+    for path in trained.data.glob("*.json*"):
         if dataset.split_of(path.stem.replace("+", "/")) == "train":
             shutil.copy(path, tmp_path / path.name)
     with pytest.raises(DataError, match=r"holds no test repository; `sentinelctl data stats`"):
