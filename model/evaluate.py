@@ -146,14 +146,16 @@ class Subject:
 def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> Judged:
     """The figures of the shipped int8 weights on the test repositories, each baseline's beside them.
 
-    `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. A figure that cannot
-    be told, as of a severity with no line, is None. Raises DataError without a test repository.
+    `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. `injected` are faults
+    of templates that training never had; `injected_taught` of those it had, in validation repositories. A figure that
+    cannot be told, as of a severity with no line, is None. Raises DataError without a test repository.
     """
     subject = Subject.of(weights, data)
     concepts, train = subject.concepts, subject.train
     test, grave, injected = (
         subject.rows(dataset.read(data, "test", [draw])) for draw in ("sample", "grave", "injected")
     )
+    of_taught = subject.rows(dataset.read(data, "validation", ["injected"]))
     if not len(test):
         raise DataError(f"{data} holds no test repository; `sentinelctl data stats` shows the splits: mine more")
     progress(
@@ -164,7 +166,7 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     known = {_plain(own) for own, _, _ in train.texts}
     unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
     outputs, grades = 1 + len(concepts), Grades.of(concepts)
-    sets = (test, grave, injected)
+    sets = (test, grave, injected, of_taught)
 
     def linear(features: baselines.Features) -> list[Floats]:
         taught = baselines.learned(data / KEPT, features, train, outputs, config)
@@ -183,10 +185,11 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     }
     curves = {}
     for name in SUBJECTS:
-        chances, of_grave, of_injected = asked[name]()
+        chances, of_grave, of_injected, by_taught = asked[name]()
         found[name] = figures(chances, test, concepts) | {"intervals": intervals(chances, test, concepts, config.seed)}
         found[name]["with_grave"] = together((chances, test), (of_grave, grave), grades)
         found[name]["injected"] = put_in(of_injected, injected, grades)
+        found[name]["injected_taught"] = put_in(by_taught, of_taught, grades)
         found[name]["unseen_text"] = _some(figures(chances[unseen], dataset.only(test, unseen), concepts))
         if name == "model":
             found[name]["shown"] = shown(chances, test.labels, least, concepts)

@@ -155,7 +155,7 @@ def concepts(
 def _figures(heldout: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    from model.report import NAMES, TITLES, number
+    from model.report import NAMES, TITLES, apart, number
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("")
@@ -165,6 +165,9 @@ def _figures(heldout: dict[str, Any]) -> "Table":
         table.add_row(title, *(number(heldout[name][key]) for name in NAMES))
         if key == "line_ap":
             table.add_row("the same, text never seen", *(number(heldout[name]["unseen_text"][key]) for name in NAMES))
+    table.add_section()
+    for title, values in apart(heldout).items():
+        table.add_row(title, *(number(values[name]) for name in NAMES))
     return table
 
 

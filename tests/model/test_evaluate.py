@@ -387,7 +387,8 @@ def test_every_baseline_stands_beside_the_model_with_the_same_figures(judged: di
     assert judged["repositories"] == sorted(made.named("test", 2))
     assert judged["data_digest"] == dataset.digest(trained.data)
     assert all(set(judged[name]) - {"shown", "fixes"} == set(judged["majority"]) for name in names)
-    assert all(judged[name]["injected"]["faults"] == 0 for name in names)  # nothing was put in here
+    for draw in ("injected", "injected_taught"):
+        assert all(judged[name][draw]["faults"] == 0 for name in names)  # nothing was put in here
     assert {judged[name]["with_grave"]["bugs"] for name in names} == {judged["model"]["bugs"]}
     assert {judged[name]["lines"] for name in names} == {2 * 40 * 4}
     majority = judged["majority"]

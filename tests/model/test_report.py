@@ -10,7 +10,18 @@ import pytest
 
 from model.curves import INTERVALS, SUBJECTS, Curves, Grades, Judged
 from model.labels import load_concepts
-from model.report import NAMES, TITLES, calibration_picture, html, loss_picture, matrix, risk_picture, summary, write
+from model.report import (
+    APART,
+    NAMES,
+    TITLES,
+    calibration_picture,
+    html,
+    loss_picture,
+    matrix,
+    risk_picture,
+    summary,
+    write,
+)
 
 CATALOG = {concept.id: concept for concept in load_concepts()}
 CONCEPTS = tuple(CATALOG[name] for name in ("missing_docstring", "debug_print", "bare_except", "eval_exec"))
@@ -34,6 +45,8 @@ def judged() -> Judged:
             "intervals": {key: [0.111, 0.222] for key in INTERVALS},
             "per_language": {"python": {"lines": 400, "prevalence": 0.5, "line_ap": 0.777}},
         }
+        figures[name] |= {draw: {} for draw, _ in APART}
+        figures[name]["injected"] = {"line_auc": round(0.654 + at / 100, 3)}
     figures["majority"]["concept_macro_f1"] = None
     figures["model"]["shown"] = {"any": {"lines": 7, "precision": None, "recall": 0.25}}
     return Judged(figures, {name: curves(at) for at, name in enumerate(SUBJECTS)}, CONCEPTS)
@@ -186,3 +199,9 @@ def test_a_manifest_s_figures_are_summed_up_flat_with_baselines_and_intervals(ju
     old = {name: {"line_ap": 0.5} for name in SUBJECTS}
     old["model"]["line_ap_95"] = [0.4, 0.6]  # type: ignore[assignment]
     assert summary({"heldout": old})["intervals"] == {"line_ap": [0.4, 0.6]}
+
+
+def test_what_was_drawn_apart_has_a_table_of_its_own(judged: Judged) -> None:
+    rows = {row[0]: row[1:] for row in Cells(html(judged, MANIFEST, [])).rows}
+    assert rows["faults put in, line AUC"] == ["0.654", "0.664", "0.674", "0.684"]
+    assert rows["before a fix or after it, AUC"] == ["–"] * 4
