@@ -24,7 +24,7 @@ Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 Draw = Literal["sample", "grave", "injected", "whole", "fixes"]
 DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
-LEARNED: Final[tuple[Draw, ...]] = ("sample", "grave", "injected", "whole")
+LEARNED: Final[tuple[Draw, ...]] = ("sample", "grave", "injected", "whole")  # hunks, and pieces of files
 _COPIED: Final = 3  # lines that make a hunk a copy
 _TELLING: Final = 16  # characters, blanks apart, from which a line is likely nobody else's
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
@@ -116,7 +116,9 @@ def read(data: Path, split: Split, draws: Collection[Draw] = DRAWS[:1]) -> Itera
 def read_learned(data: Path) -> Iterator[Record]:
     """What is trained on: the training split without hunks that held-out repositories have too."""
     held_out = held_out_lines(data)
-    return (record for record in read(data, "train", LEARNED) if not is_copy(record, held_out))
+    hunks, pieces = read(data, "train", LEARNED[:-1]), read(data, "train", LEARNED[-1:])
+    yield from (record for record in hunks if not is_copy(record, held_out))
+    yield from (record for record in pieces if not is_copy(record, held_out, least=1))
 
 
 def record_of(raw: dict[str, Any]) -> Record:
@@ -259,15 +261,18 @@ def held_out_lines(data: Path) -> npt.NDArray[np.uint64]:
     return np.sort(np.fromiter(found, np.uint64, len(found)))
 
 
-def is_copy(record: Record, held_out: npt.NDArray[np.uint64]) -> bool:
-    """Whether at least half of a hunk's telling added lines, and three of them, stand in a held-out repository."""
+def is_copy(record: Record, held_out: npt.NDArray[np.uint64], least: int = _COPIED) -> bool:
+    """Whether at least half of a hunk's telling added lines, and `least` of them, stand in a held-out repository.
+
+    Three where the hunk is a whole change; a piece was cut out of a file that may be a copy, so one is enough.
+    """
     own = np.array(
         [_hash(line.text) for line in record.hunk.lines if line.kind == "add" and _is_telling(line.text)], np.uint64
     )
-    if len(own) < _COPIED or not len(held_out):
+    if len(own) < least or not len(held_out):
         return False
     there = held_out[np.minimum(np.searchsorted(held_out, own), len(held_out) - 1)] == own
-    return int(there.sum()) >= max(_COPIED, len(own) / 2)
+    return int(there.sum()) >= max(least, len(own) / 2)
 
 
 def _is_telling(text: str) -> bool:

@@ -227,12 +227,8 @@ def test_draws_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
 
     assert texts() == {"sample"}
     assert texts("grave", "fixes") == {"grave", "fixes"}
-    assert {record.hunk.lines[0].text for record in dataset.read_learned(tmp_path)} == {
-        "sample",
-        "grave",
-        "injected",
-        "whole",
-    }
+    learned = [record.hunk.lines[0].text for record in dataset.read_learned(tmp_path)]
+    assert sorted(learned) == sorted(dataset.LEARNED)
 
 
 def test_hunks_that_held_out_repositories_have_too_are_not_learned(tmp_path: Path) -> None:
@@ -253,6 +249,17 @@ def test_hunks_that_held_out_repositories_have_too_are_not_learned(tmp_path: Pat
     ]
     made.write(tmp_path, trained, [*copies, *own])
     assert [len(record.hunk.lines) for record in dataset.read_learned(tmp_path)] == [len(each["lines"]) for each in own]
+
+
+def test_a_piece_of_a_file_is_a_copy_by_a_single_line(tmp_path: Path) -> None:
+    (trained,), (held_out,) = made.named("train", 1), made.named("test", 1)
+    vendored = [("add", f"long_enough_line_number_{n} = compute()") for n in range(2)]
+    made.write(tmp_path, held_out, [made.record(held_out, *vendored)])
+    pieces = [made.record(trained, vendored[0]), made.record(trained, ("add", "a_line_of_their_own(value)"))]
+    made.write(tmp_path, trained, pieces)
+    assert len(list(dataset.read_learned(tmp_path))) == 2
+    (tmp_path / dataset.file_name(trained, "sample")).rename(tmp_path / dataset.file_name(trained, "whole"))
+    assert [record.hunk.lines[0].text for record in dataset.read_learned(tmp_path)] == ["a_line_of_their_own(value)"]
 
 
 def test_an_epoch_is_in_another_order_each_time_and_the_same_for_the_same_seed() -> None:
