@@ -70,8 +70,10 @@ class Rows:
 
     def padded(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
         """(rows, longest of them), zeros where a row has ended."""
-        batch = np.zeros((len(rows), max(int(self.lengths[row]) for row in rows)), dtype=np.int64)
-        for at, row in enumerate(rows):
+        numbers = np.asarray(rows, np.intp)
+        longest = int((self.starts[numbers + 1] - self.starts[numbers]).max())
+        batch = np.zeros((len(numbers), longest), dtype=np.int64)
+        for at, row in enumerate(numbers):
             ids = self.tokens[self.starts[row] : self.starts[row + 1]]
             batch[at, : len(ids)] = ids
         return batch

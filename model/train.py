@@ -26,6 +26,7 @@ from model.evaluate import finding_temperature, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import FIRST_PIECE, UNKNOWN, Tokenizer
 from model.labels import Concept, learned, load_concepts
+from model.muon import Muon
 from model.report import loss_picture
 
 VERSION: Final = "0.1.0"
@@ -254,7 +255,7 @@ def _optimizers(encoder: Network, config: TrainConfig) -> list[torch.optim.Optim
     ]
     if config.optimizer == "muon":
         rate = _MUON_RATE * config.learning_rate
-        found.append(torch.optim.Muon([decayed | {"top_lr": rate}], lr=rate, adjust_lr_fn="original"))
+        found.append(Muon([decayed | {"top_lr": rate}], lr=rate))
     return found
 
 
