@@ -58,6 +58,7 @@ class Rows:
     sizes: npt.NDArray[np.int16]  # added lines of the row's hunk
     is_injected: npt.NDArray[np.bool_]  # a fault that was put there
     texts: tuple[tuple[str, str, str], ...]  # the line, the one before, the one after
+    paths: tuple[str, ...]  # the row's file
     names: tuple[str, ...]
     spoken: tuple[str, ...]
 
@@ -85,7 +86,7 @@ def only(rows: Rows, kept: npt.NDArray[Any]) -> Rows:
     return Rows(
         np.zeros(0, np.uint16), np.zeros(1, np.int64), rows.labels[numbers], rows.repositories[numbers],
         rows.languages[numbers], rows.sizes[numbers], rows.is_injected[numbers],
-        tuple(rows.texts[row] for row in numbers), rows.names, rows.spoken,
+        tuple(rows.texts[row] for row in numbers), tuple(rows.paths[row] for row in numbers), rows.names, rows.spoken,
     )  # fmt: skip
 
 
@@ -183,6 +184,7 @@ def build(
     tokens: list[npt.NDArray[np.int32]] = []
     labels, repositories, languages, sizes, injected = [], [], [], [], []
     texts: list[tuple[str, str, str]] = []
+    paths: list[str] = []
     for record in records:
         for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, max_tokens=max_tokens):
             for row, at in zip(chunk.rows, chunk.lines, strict=True):
@@ -196,6 +198,7 @@ def build(
                 sizes.append(len(chunk.rows))
                 injected.append(at in record.injected)
                 texts.append(_around(record.hunk, at))
+                paths.append(record.hunk.path)
     starts = np.concatenate(([0], np.cumsum([len(row) for row in tokens]))).astype(np.int64)
     return Rows(
         np.concatenate(tokens).astype(np.uint16) if tokens else np.zeros(0, np.uint16),
@@ -206,6 +209,7 @@ def build(
         np.asarray(sizes, np.int16),
         np.asarray(injected, np.bool_),
         tuple(texts),
+        tuple(paths),
         tuple(names),
         tuple(spoken),
     )

@@ -21,7 +21,7 @@ from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Record, Rows
 from model.encoder import Network
-from model.engine import PRECISION, load_engine, read_manifest
+from model.engine import PRECISION, asked_of, load_engine, read_manifest
 from model.inputs.chunk import Chunk
 from model.inputs.tokenizer import Tokenizer
 from model.labels import SEVERITIES, Concept, load_concepts
@@ -42,6 +42,24 @@ def probabilities(encoder: Network, rows: Rows, *, temperature: float = 1.0, raw
             picked = order[at : at + 256]
             logits = encoder(torch.from_numpy(rows.padded(picked)))
             found[picked] = (logits if raw else (logits / temperature).softmax(-1)).numpy()
+    return found
+
+
+def is_asked(rows: Rows, concepts: Sequence[Concept]) -> npt.NDArray[np.bool_]:
+    """(rows, concepts), as the engine asks: by the file's language, whether it is a test, and what is the custom."""
+    of_path = {path: np.array(asked_of(concepts, path), np.bool_) for path in set(rows.paths)}
+    found = np.array([of_path[path] for path in rows.paths], np.bool_).reshape(len(rows), len(concepts))
+    for column, concept in enumerate(concepts):
+        if concept.unless:
+            found[:, column] &= np.array([not concept.excuses(own) for own, _, _ in rows.texts], np.bool_)
+    return found
+
+
+def withheld(chances: Floats, asked: npt.NDArray[np.bool_]) -> Floats:
+    """Probabilities (rows, 1 + concepts) of what is asked; what is said beside that counts for none."""
+    found = chances.copy()
+    found[:, 1:] *= asked
+    found[:, NONE] += (chances[:, 1:] * ~asked).sum(1)
     return found
 
 
@@ -146,6 +164,7 @@ class Subject:
 def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> Judged:
     """The figures of the shipped int8 weights on the test repositories, each baseline's beside them.
 
+    Of each line all are asked what the engine asks, so that what is judged is what would be said.
     `unseen_text` asks only lines whose text, blanks aside, stands nowhere in the training data. `injected` are faults
     of templates that training never had; `injected_taught` of those it had, in validation repositories. A figure that
     cannot be told, as of a severity with no line, is None. Raises DataError without a test repository.
@@ -185,7 +204,10 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     }
     curves = {}
     for name in SUBJECTS:
-        chances, of_grave, of_injected, by_taught = asked[name]()
+        answered = zip(asked[name](), sets, strict=True)
+        chances, of_grave, of_injected, by_taught = (
+            withheld(each, is_asked(rows, concepts)) for each, rows in answered
+        )
         found[name] = figures(chances, test, concepts) | {"intervals": intervals(chances, test, concepts, config.seed)}
         found[name]["with_grave"] = together((chances, test), (of_grave, grave), grades)
         found[name]["injected"] = put_in(of_injected, injected, grades)

@@ -23,21 +23,23 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> None:
         assert closure is None, "nothing here asks for the loss again"
-        for group in self.param_groups:
-            for matrix in group["params"]:
-                if matrix.grad is None:
-                    continue
-                kept = self.state[matrix]
-                if not kept:
-                    kept["momentum"] = torch.zeros_like(matrix)
-                mean: Tensor = kept["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
-                update = orthogonal(matrix.grad.lerp(mean, group["momentum"]))
-                matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                rows, columns = matrix.shape
-                matrix.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+        with torch.no_grad():
+            for group in self.param_groups:
+                for matrix in group["params"]:
+                    if matrix.grad is not None:
+                        self._move(matrix, group)
+
+    def _move(self, matrix: Tensor, group: dict[str, Any]) -> None:
+        kept = self.state[matrix]
+        if not kept:
+            kept["momentum"] = torch.zeros_like(matrix)
+        mean: Tensor = kept["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
+        update = orthogonal(matrix.grad.lerp(mean, group["momentum"]))
+        matrix.mul_(1 - group["lr"] * group["weight_decay"])
+        rows, columns = matrix.shape
+        matrix.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from model import baselines, dataset
 from model.config import TrainConfig
 from model.dataset import DataError, Record
-from model.engine import asked_of
-from model.evaluate import KEPT, Floats, Subject, served
+from model.evaluate import KEPT, Floats, Subject, is_asked, served
 from model.inputs.diff import Hunk
 from model.labels import SEVERITIES, Concept
 
@@ -65,17 +64,13 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confiden
     ]
     grave = np.array([SEVERITIES.index(concept.severity) >= _GRAVE for concept in concepts])
     least = np.array([max(min_confidence, subject.manifest["thresholds"][concept.id]) for concept in concepts])
-    asked = {path: np.array(asked_of(concepts, path)) for path in {record.hunk.path for record, _ in where}}
-    is_asked = np.array([asked[record.hunk.path] for record, _ in where])
-    for column, concept in enumerate(concepts):
-        if concept.unless:
-            is_asked[:, column] &= [not concept.excuses(record.hunk.lines[at].text) for record, at in where]
-    said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), is_asked, least, grave)}
+    asked = is_asked(rows, concepts)
+    said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), asked, least, grave)}
     number = len(said["model"])
     if not number:
         raise DataError(f"the weights in {weights} show no bug and no critical on {data}: there is nothing to read")
     linear = baselines.learned(data / KEPT, baselines.ngram_features, subject.train, 1 + len(concepts), config)
-    said["linear"] = _surest(linear.answer(rows), is_asked & grave, number)
+    said["linear"] = _surest(linear.answer(rows), asked & grave, number)
     chance = np.random.default_rng(seed)
     lines = chance.choice(len(rows), size=min(len(rows), NUMBERS["chance"]), replace=False)
     said["chance"] = [(int(row), said["model"][int(chance.integers(number))][1]) for row in lines]
@@ -127,10 +122,10 @@ def score(items: Iterable[Item], judged: dict[str, str]) -> dict[str, Any]:
 
 
 def _said(
-    chances: Floats, is_asked: npt.NDArray[np.bool_], least: npt.NDArray[Any], grave: npt.NDArray[np.bool_]
+    chances: Floats, asked: npt.NDArray[np.bool_], least: npt.NDArray[Any], grave: npt.NDArray[np.bool_]
 ) -> list[tuple[int, int]]:
     """(row, concept) of what is shown and grave."""
-    reaches = is_asked & (chances[:, 1:] >= least)
+    reaches = asked & (chances[:, 1:] >= least)
     best = np.where(reaches, chances[:, 1:], 0).argmax(1)
     kept = np.flatnonzero(reaches.any(1) & grave[best])
     return [(int(row), int(best[row])) for row in kept]

@@ -22,7 +22,7 @@ from model.dataset import DataError, Rows
 from model.encoder import Network, TwoHeads, parameters
 from model.encoder import build as build_network
 from model.engine import PRECISION, PRECISIONS, load_forward, read_manifest
-from model.evaluate import finding_temperature, probabilities, thresholds
+from model.evaluate import finding_temperature, is_asked, probabilities, thresholds
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import FIRST_PIECE, UNKNOWN, Tokenizer
 from model.labels import Concept, learned, load_concepts
@@ -33,6 +33,7 @@ VERSION: Final = "0.1.0"
 MIN_LINES: Final = 12  # of a concept in training, for it to have an output
 _SAVE_EVERY_S: Final = 120.0
 _LOSS_EVERY: Final = 10  # steps between two points of the picture
+_NOT_ASKED: Final = -100.0  # a logit no softmax sees
 _LOSSES: Final = "losses.tsv"  # of the run's folder: step, loss
 _MUON_RATE: Final = 6.0  # of Muon's rate to AdamW's
 _POOL: Final = 24  # batches sorted by length together, so that little is padded
@@ -356,6 +357,7 @@ def write(
     checkpoint.save(out, encoder, tokenizer)
     export_onnx(encoder, out)
     logits = probabilities(encoder, validation, raw=True)
+    logits[:, 1:][~is_asked(validation, concepts)] = _NOT_ASKED
     temperature = finding_temperature(logits, validation.labels)
     earlier = {f"{PRECISION:g}": manifest["thresholds"]} | manifest.get("thresholds_at", {})
 
@@ -380,7 +382,7 @@ def write(
 def _tokenizer(data: Path, run: Path, vocab_size: int) -> Tokenizer:
     path = run / checkpoint.TOKENIZER
     if not path.exists():
-        path.write_bytes(dataset.learn_tokenizer(dataset.read(data, "train"), vocab_size).model)
+        path.write_bytes(dataset.learn_tokenizer(dataset.read(data, "train", ("sample", "whole")), vocab_size).model)
     return Tokenizer.load(path)
 
 

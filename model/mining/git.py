@@ -363,8 +363,7 @@ def _label(
     quiet = {one.id for one in concepts if not one.in_tests} if is_beside(change.file.path) else set[str]()
     by_row: dict[int, list[tuple[Diagnostic, str]]] = defaultdict(list)
     for one, concept in said:
-        if concept not in quiet:
-            by_row[one.row].append((one, concept))
+        by_row[one.row].append((one, concept))
     for hunk in random.Random(change.blob).sample(change.file.hunks, min(_MAX_HUNKS, len(change.file.hunks))):
         lines = hunk.lines[:_MAX_LINES]
         if not any(line.kind == "add" for line in lines):
@@ -378,10 +377,10 @@ def _label(
             found = by_row.get(line.new, [])
             if excused := {concept for _, concept in found if by_id[concept].excuses(line.text)}:
                 found = [(one, concept) for one, concept in found if concept not in excused]
-            if seen := sorted({concept for one, concept in found if one.end_row <= last}):
+            if seen := sorted({concept for one, concept in found if one.end_row <= last and concept not in quiet}):
                 labels[str(at)] = seen
             elif found:
-                unsure.append(at)  # the finding needs lines that the hunk does not show
+                unsure.append(at)  # the hunk does not show all of the finding, or it is not asked of such a file
         yield _record(
             name, change, hunk, spoken, [(line.kind, _drop_secrets(line.text)) for line in lines], labels, unsure
         )

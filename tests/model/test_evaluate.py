@@ -31,6 +31,7 @@ from model.evaluate import (
     finding_temperature,
     fit_temperature,
     intervals,
+    is_asked,
     judge,
     macro_f1,
     probabilities,
@@ -38,6 +39,7 @@ from model.evaluate import (
     served,
     shown,
     thresholds,
+    withheld,
 )
 from model.export import export_onnx
 from model.labels import Concept, load_concepts
@@ -164,6 +166,35 @@ def test_calibration_error_of_a_table_worked_by_hand() -> None:
     assert calibration_error(confidence, right) == pytest.approx((abs(1.8 - 1) + abs(0.55 - 1)) / 3, abs=1e-4)
     assert calibration_error(np.ones(5, np.float32), np.ones(5, bool)) == 0
     assert calibration_error(np.full(10, 0.7, np.float32), np.arange(10) < 7) == pytest.approx(0, abs=1e-4)
+
+
+# What is asked.
+
+
+def test_what_the_engine_does_not_ask_counts_for_none() -> None:
+    def record(path: str, language: str, *lines: str) -> Any:
+        return record_of(made.record("made/up0", *(("add", each) for each in lines), path=path, language=language))
+
+    records = [
+        record("src/a.py", "python", "run()", 'eval "$(ssh-agent -s)"', ""),
+        record("tests/test_a.py", "python", "run()"),
+        record("a.go", "go", "run()"),
+    ]
+    rows = dataset.build(records, made.tokenizer(), CONCEPTS, Counter(), 96)
+    asked = is_asked(rows, CONCEPTS)
+    assert asked.tolist() == [
+        [True, True, True, True],
+        [True, True, True, False],  # the custom of eval
+        [CONCEPTS[at].in_tests for at in range(4)],
+        [concept.speaks("go") for concept in CONCEPTS],
+    ]
+    assert not asked.all(1)[1:].any()
+    chances = np.tile(np.array([0.4, 0.2, 0.1, 0.1, 0.2], np.float32), (4, 1))
+    found = withheld(chances, asked)
+    np.testing.assert_allclose(found.sum(1), 1, rtol=1e-6)
+    assert found[0].tolist() == chances[0].tolist()
+    np.testing.assert_allclose(found[1], [0.6, 0.2, 0.1, 0.1, 0], rtol=1e-6)
+    assert is_asked(dataset.only(rows, np.arange(0)), CONCEPTS).shape == (0, 4)
 
 
 # Calibration.
