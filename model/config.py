@@ -43,6 +43,7 @@ class TrainConfig:
     max_repeat: float = 8.0
     injected: float = 0.25  # largest share of what is drawn that is faults put there
     optimizer: Literal["adamw", "muon"] = "adamw"  # of the blocks' matrices; the rest has AdamW
+    average: float = 1.0  # of weights begun from others, the share of what was learned now; the rest is what they were
     unread: float = 0.0  # share of the tokens that training shows as unknown, so that no name is leant on
     compile: bool = False  # the network by torch's compiler, which needs a C++ one; without it, as it is
     threads: int = 1

@@ -21,7 +21,7 @@ from model.evaluate import probabilities
 from model.inputs.diff import LineKind, number_lines
 from model.inputs.tokenizer import Tokenizer
 from model.labels import load_concepts
-from model.train import _begin_from, _keep_losses, _losses, batches, device_of, fit, schedule, train
+from model.train import _begin_from, _keep_losses, _losses, average, batches, device_of, fit, schedule, train
 from tests.model import made
 from tests.model.conftest import Trained
 
@@ -304,6 +304,22 @@ def test_a_run_can_begin_from_weights_whose_concepts_are_others(trained: Trained
     rows = rows_of(trained.data, "validation", tokenizer)
     chances = probabilities(fresh, rows)
     assert ((chances.argmax(1) > 0) == (rows.labels > 0)).mean() > 0.9  # before a single step
+
+
+def test_weights_begun_from_others_can_be_the_mean_of_both(trained: Trained) -> None:
+    earlier, _, manifest = checkpoint.load(trained.weights)
+    by_id = {concept.id: concept for concept in load_concepts()}
+    known = manifest["concepts"]
+    concepts = [by_id["eval_exec"], *(by_id[name] for name in known)]
+    now = Encoder(earlier.config, 1 + len(concepts))
+    learned = {name: value.clone() for name, value in now.state_dict().items()}
+    average(now, earlier, concepts, known, 0.75)
+    old, mean = earlier.state_dict(), now.state_dict()
+    assert torch.equal(mean["head.weight"][1], learned["head.weight"][1])  # nobody knew it before
+    assert torch.allclose(mean["head.weight"][2:], 0.25 * old["head.weight"][1:] + 0.75 * learned["head.weight"][2:])
+    for name in old:
+        if not name.startswith("head."):
+            assert torch.allclose(mean[name], 0.25 * old[name] + 0.75 * learned[name], atol=1e-6)
 
 
 def test_a_run_that_begins_from_weights_keeps_the_concepts_that_its_own_data_lacks(
