@@ -66,6 +66,7 @@ EXCUSED = {
     "hardcoded_password": ("password = 'changeme'", "password = 'tr0ub4dor'  # for example"),
     "naive_datetime": ("now = datetime.now(timezone.utc)", "now = datetime.now()"),
     "open_without_context": ("open(path).close()", "text = open(path).read()  # with its end"),
+    "missing_radix": ("return parseInt(found.port.slice(1), 10)", "return parseInt(text)"),
     "shell_injection": ('os.system("clear")', 'os.system("rm " + path)'),
     "ignored_error": ("_ = file.Close()", "number, _ := strconv.Atoi(text)"),
 }
