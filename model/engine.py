@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,6 +33,11 @@ PRECISIONS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)  # those that thresholds are kept 
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
 PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
 _LEGIBLE: Final = 400  # characters of a line that must be so
+_RUN: Final = re.compile(r"[a-z]+|[A-Z]+|[0-9]+|[^a-zA-Z0-9]+")
+_NOISY_FROM: Final = 24  # characters from which noise can be told
+_NOISY: Final = (
+    0.6  # share of characters that begin a run: one added line of 850 in the validation repositories has more
+)
 _PASS_TOKENS: Final = 1024  # tokens of one forward pass, padding included: more falls out of the cache and is slower
 _LEAST_PASS_TOKENS: Final = 128  # fewer are not worth another thread
 _ONNX: Final = "encoder.int8.onnx"
@@ -375,9 +381,16 @@ def passes(lengths: Sequence[int], tokens: int = _PASS_TOKENS) -> list[list[int]
 
 
 def is_legible(text: str) -> bool:
-    """Whether nearly all of a line's characters could be decoded and can be shown: of others no calibration knows."""
-    odd = sum(char == "\ufffd" or not (char.isprintable() or char == "\t") for char in text[:_LEGIBLE])
-    return odd * 8 <= len(text[:_LEGIBLE])
+    """Whether nearly all of a line's characters could be decoded and can be shown, and they are not in random order.
+
+    Of others no calibration knows.
+    """
+    head = text[:_LEGIBLE]
+    odd = sum(char == "\ufffd" or not (char.isprintable() or char == "\t") for char in head)
+    if odd * 8 > len(head):
+        return False
+    dense = "".join(head.split())
+    return len(dense) < _NOISY_FROM or len(_RUN.findall(dense)) <= _NOISY * len(dense)
 
 
 def softmax(logits: Probabilities) -> Probabilities:

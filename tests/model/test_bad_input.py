@@ -83,11 +83,11 @@ NOISE: dict[str, Callable[[random.Random], str]] = {
 
 @pytest.mark.parametrize("kind", NOISE)
 def test_of_noise_hardly_anything_is_shown(kind: str, engine: Engine) -> None:
-    """At most 3 lines of 100 in any language, as `review` and the publisher show them, none of them as critical."""
+    """At most 2 lines of 100 in any language, as `review` and the publisher show them, none of them as critical."""
     for path in LANGUAGES:
         found = answers(engine, added(path, *noisy(NOISE[kind])))
         shown = [each for each in found if each.is_shown and each.confidence >= 0.6 and each.concept not in RULES]
-        assert len(shown) <= 6
+        assert len(shown) <= 4
         assert not [each for each in shown if each.severity == "critical"]
 
 
@@ -99,6 +99,8 @@ def test_of_a_line_that_could_not_be_decoded_nothing_is_said(engine: Engine) -> 
         assert not is_legible(noise)
         assert not [each for each in answers(engine, added("a.py", "try:", noise)) if each.line == 2]
         assert engine.weigh(added("a.py", noise, fault), [(1, "bare_except"), (2, "bare_except")])[0] is None
+    assert not is_legible("q9}K;x!B2(z@P7~f^W1?sL0=")
+    assert is_legible("cmd.Env = append(os.Environ(), `A=1`, `B=2`)")
     assert is_legible("")
     assert is_legible("\t\treturn")
 
