@@ -24,7 +24,9 @@ Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
 Draw = Literal["sample", "grave", "injected", "whole", "fixes"]
 DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
-LEARNED: Final[tuple[Draw, ...]] = ("sample", "grave", "injected", "whole")  # hunks, and pieces of files
+_HUNKS: Final[tuple[Draw, ...]] = ("sample", "grave", "injected")
+_PIECES: Final[tuple[Draw, ...]] = ("whole",)
+LEARNED: Final = _HUNKS + _PIECES
 _COPIED: Final = 3  # lines that make a hunk a copy
 _TELLING: Final = 16  # characters, blanks apart, from which a line is likely nobody else's
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
@@ -119,9 +121,8 @@ def read(data: Path, split: Split, draws: Collection[Draw] = DRAWS[:1]) -> Itera
 def read_learned(data: Path) -> Iterator[Record]:
     """What is trained on: the training split without hunks that held-out repositories have too."""
     held_out = held_out_lines(data)
-    hunks, pieces = read(data, "train", LEARNED[:-1]), read(data, "train", LEARNED[-1:])
-    yield from (record for record in hunks if not is_copy(record, held_out))
-    yield from (record for record in pieces if not is_copy(record, held_out, least=1))
+    yield from (record for record in read(data, "train", _HUNKS) if not is_copy(record, held_out))
+    yield from (record for record in read(data, "train", _PIECES) if not is_copy(record, held_out, least=1))
 
 
 def record_of(raw: dict[str, Any]) -> Record:

@@ -35,9 +35,7 @@ PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
 _LEGIBLE: Final = 400  # characters of a line that must be so
 _RUN: Final = re.compile(r"[a-z]+|[A-Z]+|[0-9]+|[^a-zA-Z0-9]+")
 _NOISY_FROM: Final = 24  # characters from which noise can be told
-_NOISY: Final = (
-    0.6  # share of characters that begin a run: one added line of 850 in the validation repositories has more
-)
+_NOISY: Final = 0.6  # share of them that begin a run; of the validation repositories' lines one of 850 has more
 _PASS_TOKENS: Final = 1024  # tokens of one forward pass, padding included: more falls out of the cache and is slower
 _LEAST_PASS_TOKENS: Final = 128  # fewer are not worth another thread
 _ONNX: Final = "encoder.int8.onnx"

@@ -186,6 +186,7 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     unseen = np.array([_plain(own) not in known for own, _, _ in test.texts])
     outputs, grades = 1 + len(concepts), Grades.of(concepts)
     sets = (test, grave, injected, of_taught)
+    masks = [is_asked(rows, concepts) for rows in sets]
 
     def linear(features: baselines.Features) -> list[Floats]:
         taught = baselines.learned(data / KEPT, features, train, outputs, config)
@@ -204,10 +205,7 @@ def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[st
     }
     curves = {}
     for name in SUBJECTS:
-        answered = zip(asked[name](), sets, strict=True)
-        chances, of_grave, of_injected, by_taught = (
-            withheld(each, is_asked(rows, concepts)) for each, rows in answered
-        )
+        chances, of_grave, of_injected, by_taught = map(withheld, asked[name](), masks)
         found[name] = figures(chances, test, concepts) | {"intervals": intervals(chances, test, concepts, config.seed)}
         found[name]["with_grave"] = together((chances, test), (of_grave, grave), grades)
         found[name]["injected"] = put_in(of_injected, injected, grades)
