@@ -68,7 +68,7 @@ EXCUSED = {
     "open_without_context": ("open(path).close()", "text = open(path).read()  # with its end"),
     "missing_radix": ("return parseInt(found.port.slice(1), 10)", "return parseInt(text)"),
     "shell_injection": ('os.system("clear")', 'os.system("rm " + path)'),
-    "ignored_error": ("_ = file.Close()", "number, _ := strconv.Atoi(text)"),
+    "ignored_error": ('name, _, _ := strings.Cut(text, ":")', "reply, _ := http.Get(address)"),
 }
 
 
