@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model.dataset import Draw, file_name, split_of
-from model.inputs.diff import DiffError, FileDiff, Hunk, number_lines, parse_diff
+from model.inputs.diff import DiffError, FileDiff, Hunk, LineKind, number_lines, parse_diff
 from model.inputs.files import is_beside, is_test_path, language, says_generated, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
 from model.mining import hints, inject
@@ -36,6 +36,7 @@ _MAX_FIX_LINES: Final = 12  # of a hunk, on either side
 _SHARE: Final = {"grave": 2, "injected": 4, "whole": 4}  # of the sample's files that such a draw has
 _TREES: Final = 4  # moments of a history from which whole files are taken
 _PIECES: Final = (1, 2, 4, 8, 16, 32, 64)  # lines of a piece of a whole file, as hunks of commits have them
+_CONTEXT: Final = 3  # lines beside a piece that are not of it, as git gives a hunk
 _INJECTED_OF_FILE: Final = 6
 _FIX: Final = re.compile(
     r"(?i)\b(fix(es|ed)?|bug|crash(es)?|regression|closes #\d+|off.by.one|race|leak|wrong|incorrect)\b"
@@ -178,7 +179,7 @@ def _files(repository: Path, seed: int) -> Iterator[_Change]:
 
 
 def _as_added(changes: Sequence[_Change], files: dict[str, str], folder: Path) -> list[_Change]:
-    """The written files as diffs that add them, in pieces."""
+    """The written files as diffs that add them, in pieces, each with what stands beside it."""
     added = []
     for change in changes:
         if change.blob not in files:
@@ -187,11 +188,15 @@ def _as_added(changes: Sequence[_Change], files: dict[str, str], folder: Path) -
         lines = (folder / files[change.blob]).read_bytes().decode("utf-8", "replace").removesuffix("\n").split("\n")
         hunks, at = [], 0
         while at < len(lines):
-            piece = lines[at : at + chance.choice(_PIECES)]
-            hunks.append(
-                number_lines(change.file.path, (at, 0), (at + 1, len(piece)), "", [("add", line) for line in piece])
-            )
-            at += len(piece)
+            end = min(at + chance.choice(_PIECES), len(lines))
+            first, last = max(0, at - _CONTEXT), min(end + _CONTEXT, len(lines))
+            piece: list[tuple[LineKind, str]] = [
+                ("add" if at <= row < end else "ctx", lines[row]) for row in range(first, last)
+            ]
+            beside = len(piece) - (end - at)
+            old = (first + 1, beside) if beside else (0, 0)
+            hunks.append(number_lines(change.file.path, old, (first + 1, len(piece)), "", piece))
+            at = end
         if not says_generated(hunks):
             added.append(replace(change, file=replace(change.file, hunks=tuple(hunks))))
     return added

@@ -56,8 +56,12 @@ def test_whole_files_are_read_as_if_each_line_had_just_been_added(repository: Pa
     rows: dict[int, str] = {}
     for record in found:
         old_start, old_lines, start, number, _ = record["hunk"]
-        assert (old_start, old_lines, number) == (start - 1, 0, len(record["lines"]))
-        assert {kind for kind, _ in record["lines"]} == {"add"}
+        kinds = "".join(kind[0] for kind, _ in record["lines"])
+        piece = kinds.strip("c")
+        assert set(piece) == {"a"}
+        assert (old_lines, number) == (len(kinds) - len(piece), len(kinds))
+        assert old_start == (start if old_lines else 0)
+        assert len(kinds) - len(kinds.lstrip("c")) == min(3, start + kinds.index("a") - 1)
         if record["path"] == "a.py":
             rows |= {start + at: text for at, (_, text) in enumerate(record["lines"])}
             for at, concepts in record["labels"].items():
