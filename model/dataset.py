@@ -27,6 +27,7 @@ DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
 _HUNKS: Final[tuple[Draw, ...]] = ("sample", "grave", "injected")
 _PIECES: Final[tuple[Draw, ...]] = ("whole",)
 LEARNED: Final = _HUNKS + _PIECES
+_JUDGED: Final[tuple[Draw, ...]] = ("sample", "grave")  # of what commits added, so far as held-out repositories have it
 _COPIED: Final = 3  # lines that make a hunk a copy
 _TELLING: Final = 16  # characters, blanks apart, from which a line is likely nobody else's
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
@@ -261,7 +262,7 @@ def held_out_lines(data: Path) -> npt.NDArray[np.uint64]:
     found = {
         _hash(line.text)
         for split in SPLITS[1:]
-        for record in read(data, split)
+        for record in read(data, split, _JUDGED)
         for line in record.hunk.lines
         if line.kind == "add" and _is_telling(line.text)
     }

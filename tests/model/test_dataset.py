@@ -231,11 +231,13 @@ def test_draws_are_read_where_they_are_asked_for(tmp_path: Path) -> None:
     assert sorted(learned) == sorted(dataset.LEARNED)
 
 
-def test_hunks_that_held_out_repositories_have_too_are_not_learned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("draw", ["sample", "grave"])
+def test_hunks_that_held_out_repositories_have_too_are_not_learned(draw: dataset.Draw, tmp_path: Path) -> None:
     vendored = [("add", f"long_enough_line_number_{n} = compute()") for n in range(6)]
     short = [("add", "}"), ("add", "return"), ("add", "i += 1"), ("add", "else:")]
     (trained,), (held_out,) = made.named("train", 1), made.named("validation", 1)
     made.write(tmp_path, held_out, [made.record(held_out, *vendored, *short)])
+    (tmp_path / dataset.file_name(held_out, "sample")).rename(tmp_path / dataset.file_name(held_out, draw))
     copies = [
         made.record(trained, *vendored),
         made.record(trained, *((kind, f"    {text}") for kind, text in vendored)),  # indented otherwise
