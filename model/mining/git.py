@@ -36,6 +36,7 @@ _MAX_FIX_LINES: Final = 12  # of a hunk, on either side
 _SHARE: Final = {"grave": 2, "injected": 4, "whole": 4}  # of the sample's files that such a draw has
 _TREES: Final = 4  # moments of a history from which whole files are taken
 _PIECES: Final = (1, 2, 4, 8, 16, 32, 64)  # lines of a piece of a whole file, as hunks of commits have them
+_MAX_PIECES: Final = 40  # of a whole file; each costs no further look of an analyzer
 _CONTEXT: Final = 3  # lines beside a piece that are not of it, as git gives a hunk
 _INJECTED_OF_FILE: Final = 6
 _FIX: Final = re.compile(
@@ -127,9 +128,10 @@ def _records(
             by_language[language(change.file.path)].append(change)
     concepts = load_concepts()
     for spoken, all_of in sorted(by_language.items()):
-        most = options.files_of.get(spoken, options.max_files) // _SHARE.get(draw, 1)
-        chosen = random.Random(options.seed).sample(all_of, min(most, len(all_of)))
+        number = options.files_of.get(spoken, options.max_files) // _SHARE.get(draw, 1)
+        chosen = random.Random(options.seed).sample(all_of, min(number, len(all_of)))
         own = [teacher for teacher in teachers if spoken in teacher.languages]
+        most = _MAX_PIECES if draw == "whole" else _MAX_HUNKS
         for start in range(0, len(chosen), _BATCH):
             batch = chosen[start : start + _BATCH]
             with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +145,7 @@ def _records(
             for change in batch:
                 if change.blob not in files or files[change.blob] in unsure:
                     continue
-                records = _label(name, change, said[files[change.blob]], concepts, spoken)
+                records = _label(name, change, said[files[change.blob]], concepts, spoken, most)
                 if draw == "grave":
                     yield from (
                         each for each in records if any(k == "add" and hints.in_line(t) for k, t in each["lines"])
@@ -362,14 +364,20 @@ def _ask(
 
 
 def _label(
-    name: str, change: _Change, said: Sequence[tuple[Diagnostic, str]], concepts: Sequence[Concept], spoken: str
+    name: str,
+    change: _Change,
+    said: Sequence[tuple[Diagnostic, str]],
+    concepts: Sequence[Concept],
+    spoken: str,
+    most: int,
 ) -> Iterator[dict[str, Any]]:
+    """At most `most` hunks of the change with what was said of their lines."""
     by_id = {one.id: one for one in concepts}
     quiet = {one.id for one in concepts if not one.in_tests} if is_beside(change.file.path) else set[str]()
     by_row: dict[int, list[tuple[Diagnostic, str]]] = defaultdict(list)
     for one, concept in said:
         by_row[one.row].append((one, concept))
-    for hunk in random.Random(change.blob).sample(change.file.hunks, min(_MAX_HUNKS, len(change.file.hunks))):
+    for hunk in random.Random(change.blob).sample(change.file.hunks, min(most, len(change.file.hunks))):
         lines = hunk.lines[:_MAX_LINES]
         if not any(line.kind == "add" for line in lines):
             continue
