@@ -1,12 +1,13 @@
 """Real fixes in pairs: is what a fix removed told from what it put in its place, with as many lines on either side?
 
 Each subject scores a hunk, and learns on training pairs that the lines before a fix should score higher than those
-after it. The model's score is a linear one over what its encoder makes of each row, which stays as it was trained; so
-this says what the encoder happens to know of real defects. Nothing here is served.
+after it. The model's score is a linear one over what its encoder makes of each row, and a copy of the encoder learns on
+with it. Nothing here is served.
 """
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,8 +28,10 @@ from model.ngrams import BUCKETS
 Floats = npt.NDArray[np.float32]
 MOST: Final = 12_000  # pairs learned from
 _SWAPPED: Final[dict[LineKind, LineKind]] = {"add": "del", "del": "add", "ctx": "ctx"}
-_PASSES: Final = 3  # of the linear baselines over the pairs
-_STEPS: Final = 300  # of the score over the encoder, all pairs at once
+_PASSES: Final = 3  # over the pairs, of each subject
+_AT_ONCE: Final = 64  # pairs, of the model
+_SCORE_RATE: Final = 3e-3
+_TRUNK_RATE: Final = 3e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def judge(
     length = encoder.config.max_tokens
     taught, asked = pairs(train, tokenizer, length, MOST), pairs(test, tokenizer, length)
     scores: dict[str, Callable[[], Floats]] = {
-        "model": lambda: _encoded(encoder, taught, asked),
+        "model": lambda: _encoded(encoder, taught, asked, seed),
         "linear": lambda: _linear(ngram_features, taught, asked, seed),
         "size_only": lambda: _linear(size_features, taught, asked, seed),
     }
@@ -108,34 +111,43 @@ def _auc(higher: Floats, lower: Floats) -> float:
     return auc(np.concatenate((higher, lower)), truth)
 
 
-def _encoded(encoder: Network, taught: Pairs, asked: Pairs) -> Floats:
-    """A linear score over the mean of what the encoder makes of a hunk's rows."""
-    known, wanted = _means(encoder, taught), _means(encoder, asked)
-    mean, spread = known.mean(0), known.std(0) + 1e-6
-    weight = nn.Parameter(torch.zeros(known.shape[1]))
-    optimizer = torch.optim.AdamW([weight], lr=1e-2, weight_decay=0.1)
-    differences = (known[1::2] - known[0::2]) / spread
-    for _ in range(_STEPS):
-        loss = F.softplus(-(differences @ weight)).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    scores: Floats = (((wanted - mean) / spread) @ weight.detach()).numpy()
+def _encoded(encoder: Network, taught: Pairs, asked: Pairs, seed: int) -> Floats:
+    """A linear score over the mean of what a copy of the encoder makes of a hunk's rows; both learn from the pairs."""
+    trunk = deepcopy(encoder if isinstance(encoder, Encoder) else encoder.encoder)
+    trunk.head.requires_grad_(False)  # of concepts, which nothing here asks
+    weight = nn.Parameter(torch.zeros(2 * trunk.config.width))
+    optimizer = torch.optim.AdamW(
+        [{"params": [weight], "lr": _SCORE_RATE}, {"params": [*trunk.parameters()], "lr": _TRUNK_RATE}],
+        weight_decay=0.01,
+    )
+    steps = _PASSES * -(-len(taught) // _AT_ONCE)
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    chance = np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    trunk.train()
+    for _ in range(_PASSES):
+        for part in np.array_split(chance.permutation(len(taught)), max(1, steps // _PASSES)):
+            score = _means(trunk, taught, np.sort(np.concatenate((2 * part, 2 * part + 1)))) @ weight
+            loss = F.softplus(score[0::2] - score[1::2]).mean()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(trunk.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            falling.step()
+    trunk.eval()
+    with torch.inference_mode():
+        parts = np.array_split(np.arange(2 * len(asked)), max(1, len(asked) // _AT_ONCE))
+        scores: Floats = torch.cat([_means(trunk, asked, part) @ weight for part in parts]).numpy()
     return scores
 
 
-def _means(encoder: Network, asked: Pairs) -> torch.Tensor:
-    """(hunks, features)."""
-    trunk = encoder if isinstance(encoder, Encoder) else encoder.encoder
-    found = torch.zeros(2 * len(asked), 2 * trunk.config.width)
-    order = np.argsort(asked.rows.lengths, kind="stable")
-    with torch.inference_mode():
-        for at in range(0, len(order), 256):
-            picked = order[at : at + 256]
-            features = trunk.features(torch.from_numpy(asked.rows.padded(picked)))
-            found.index_add_(0, torch.from_numpy(asked.hunk[picked]), features)
-    number = torch.from_numpy(np.bincount(asked.hunk, minlength=len(found))).clamp(min=1)
-    return (found / number[:, None]).clone()
+def _means(trunk: Encoder, of: Pairs, hunks: npt.NDArray[np.int64]) -> torch.Tensor:
+    """(hunks, features) of these, in rising order: the mean over the rows of each."""
+    rows = np.flatnonzero(np.isin(of.hunk, hunks))
+    where = torch.from_numpy(np.searchsorted(hunks, of.hunk[rows]))
+    features = trunk.features(torch.from_numpy(of.rows.padded(rows)))
+    number = torch.bincount(where, minlength=len(hunks)).clamp(min=1)
+    return torch.zeros(len(hunks), features.shape[1]).index_add(0, where, features) / number[:, None]
 
 
 def _linear(features: Callable[[Rows], list[npt.NDArray[np.int64]]], taught: Pairs, asked: Pairs, seed: int) -> Floats:
