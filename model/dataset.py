@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 
@@ -17,8 +18,9 @@ import numpy.typing as npt
 from model.config import TrainConfig
 from model.inputs.chunk import chunks
 from model.inputs.diff import Hunk, number_lines
+from model.inputs.files import is_beside
 from model.inputs.tokenizer import Tokenizer, train_tokenizer
-from model.labels import SEVERITIES, Concept
+from model.labels import SEVERITIES, Concept, load_concepts
 
 Split = Literal["train", "validation", "test"]
 SPLITS: Final[tuple[Split, ...]] = get_args(Split)
@@ -127,17 +129,35 @@ def read_learned(data: Path) -> Iterator[Record]:
 
 
 def record_of(raw: dict[str, Any]) -> Record:
+    """A mined hunk, with what the catalog of today asks of its path and its lines.
+
+    A line on which a concept is not asked in such a file is no clean one: it is unsure. One that the concept excuses is
+    clean.
+    """
     old_start, _, new_start, _, section = raw["hunk"]
     lines = [(kind, text) for kind, text in raw["lines"]]  # a long hunk was cut, so its own counts say more
     old_lines, new_lines = (sum(kind != other for kind, _ in lines) for other in ("add", "del"))
+    labels, unsure = {}, set(raw["unsure"])
+    is_quiet = bool(raw["labels"]) and is_beside(raw["path"])
+    for at, said in ((int(at), said) for at, said in raw["labels"].items()):
+        asked = [name for name in said if name not in _catalog() or not _catalog()[name].excuses(lines[at][1])]
+        if here := tuple(name for name in asked if not is_quiet or name not in _catalog() or _catalog()[name].in_tests):
+            labels[at] = here
+        elif asked:
+            unsure.add(at)
     return Record(
         raw["repository"],
         raw["language"],
         number_lines(raw["path"], (old_start, old_lines), (new_start, new_lines), section, lines),
-        {int(at): tuple(said) for at, said in raw["labels"].items()},
-        frozenset(raw["unsure"]),
+        labels,
+        frozenset(unsure),
         frozenset(raw.get("injected", ())),
     )
+
+
+@cache
+def _catalog() -> dict[str, Concept]:
+    return {concept.id: concept for concept in load_concepts()}
 
 
 def digest(data: Path) -> str:

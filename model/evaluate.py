@@ -50,7 +50,7 @@ def is_asked(rows: Rows, concepts: Sequence[Concept]) -> npt.NDArray[np.bool_]:
     of_path = {path: np.array(asked_of(concepts, path), np.bool_) for path in set(rows.paths)}
     found = np.array([of_path[path] for path in rows.paths], np.bool_).reshape(len(rows), len(concepts))
     for column, concept in enumerate(concepts):
-        if concept.unless:
+        if concept.only or concept.unless:
             found[:, column] &= np.array([not concept.excuses(own) for own, _, _ in rows.texts], np.bool_)
     return found
 

@@ -33,6 +33,7 @@ class Concept:
     text: str  # what was seen, why it matters, what to do; a {slot} stands for a name taken from the line
     teachers: tuple[tuple[str, str], ...]  # (analyzer, rule or pattern)
     in_tests: bool = True  # False: not asked of tests, nor of examples and scripts
+    only: str = ""  # a pattern: asked only of lines in which it is found; without it the claim cannot be true
     unless: str = ""  # a pattern: not asked of lines in which it is found, where this is the custom
     slots: tuple[tuple[str, str, str], ...] = ()  # (slot, pattern, words where the pattern finds nothing)
 
@@ -45,6 +46,9 @@ class Concept:
         return "*" in self.languages or language in self.languages
 
     def excuses(self, line: str) -> bool:
+        """Whether this is not asked of the line: it lacks `only`, or has `unless`."""
+        if self.only and re.search(self.only, line[:_READ]) is None:
+            return True
         return bool(self.unless) and re.search(self.unless, line[:_READ]) is not None
 
     def say(self, line: str = "") -> str:
@@ -118,6 +122,7 @@ def _concept(entry: dict[str, Any], shared: dict[str, list[str]]) -> Concept:
         text=entry["text"],
         teachers=tuple((teacher, rule) for teacher, rules in entry["teachers"].items() for rule in rules.split()),
         in_tests=entry.get("in_tests", True),
+        only=entry.get("only", ""),
         unless=entry.get("unless", ""),
         slots=tuple((slot, own[slot][0], own[slot][1]) for slot in wanted),
     )

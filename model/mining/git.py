@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from model.dataset import Draw, file_name, split_of
 from model.inputs.diff import DiffError, FileDiff, Hunk, LineKind, number_lines, parse_diff
-from model.inputs.files import is_beside, is_test_path, language, says_generated, skip_reason
+from model.inputs.files import is_test_path, language, says_generated, skip_reason
 from model.labels import Concept, concept_of, load_concepts, rules_of
 from model.mining import hints, inject
 from model.mining.private import drop_secrets
@@ -145,7 +145,7 @@ def _records(
             for change in batch:
                 if change.blob not in files or files[change.blob] in unsure:
                     continue
-                records = _label(name, change, said[files[change.blob]], concepts, spoken, most)
+                records = _label(name, change, said[files[change.blob]], spoken, most)
                 if draw == "grave":
                     yield from (
                         each for each in records if any(k == "add" and hints.in_line(t) for k, t in each["lines"])
@@ -367,13 +367,10 @@ def _label(
     name: str,
     change: _Change,
     said: Sequence[tuple[Diagnostic, str]],
-    concepts: Sequence[Concept],
     spoken: str,
     most: int,
 ) -> Iterator[dict[str, Any]]:
     """At most `most` hunks of the change with what was said of their lines."""
-    by_id = {one.id: one for one in concepts}
-    quiet = {one.id for one in concepts if not one.in_tests} if is_beside(change.file.path) else set[str]()
     by_row: dict[int, list[tuple[Diagnostic, str]]] = defaultdict(list)
     for one, concept in said:
         by_row[one.row].append((one, concept))
@@ -388,12 +385,10 @@ def _label(
             if line.kind != "add" or line.new is None:
                 continue
             found = by_row.get(line.new, [])
-            if excused := {concept for _, concept in found if by_id[concept].excuses(line.text)}:
-                found = [(one, concept) for one, concept in found if concept not in excused]
-            if seen := sorted({concept for one, concept in found if one.end_row <= last and concept not in quiet}):
+            if seen := sorted({concept for one, concept in found if one.end_row <= last}):
                 labels[str(at)] = seen
             elif found:
-                unsure.append(at)  # the hunk does not show all of the finding, or it is not asked of such a file
+                unsure.append(at)  # the hunk does not show all of the finding
         yield _record(
             name, change, hunk, spoken, [(line.kind, _drop_secrets(line.text)) for line in lines], labels, unsure
         )

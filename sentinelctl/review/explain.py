@@ -35,6 +35,7 @@ def plain(concept: Concept) -> dict[str, Any]:
         "severity": concept.severity,
         "languages": list(concept.languages),
         "asked_of_tests": concept.in_tests,
+        "only": concept.only,
         "unless": concept.unless,
         "text": concept.say(),
         "slots": [slot for slot, _, _ in concept.slots],
@@ -56,6 +57,8 @@ def lines(concept: Concept, manifest: Manifest) -> Iterator[Text]:
         yield Text("decided by a rule in code, so it is certain wherever it is said", "dim")
         return
     yield Text("taught by " + "; ".join(f"{teacher} {' '.join(rules)}" for teacher, rules in by.items()), "dim")
+    if concept.only:
+        yield Text(f"asked only of lines in which this is found: {concept.only}", "dim")
     if concept.unless:
         yield Text(f"not asked of lines in which this is found: {concept.unless}", "dim")
     yield Text(f"{manifest.name} {manifest.version} {_answer(concept, manifest)}", "dim")

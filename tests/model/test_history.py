@@ -39,7 +39,7 @@ def test_the_newest_fifth_judges_and_what_came_just_before_is_held_back() -> Non
 def test_no_day_lies_on_both_sides_of_a_cut() -> None:
     """Half of the lines came on one day, which is older than the newest fifth."""
     many = [
-        dated(70 + n / 1000, f"n{n}.py", *[f"y = {n}{x}" for x in range(10)], labels={0: ["bare_except"]})
+        dated(70 + n / 1000, f"n{n}.py", "except:", *[f"y = {n}{x}" for x in range(9)], labels={0: ["bare_except"]})
         for n in range(100)
     ]
     parts = part([*daily(), *many], CONCEPTS)
@@ -93,9 +93,11 @@ def test_of_what_a_fix_took_away_only_named_lines_are_told() -> None:
 
 
 def test_a_dismissed_concept_is_no_longer_said_of_its_line_wherever_it_stands() -> None:
-    here = dated(1, "a.py", "  except:", "print(x)", labels={0: ["bare_except"], 1: ["debug_print", "bare_except"]})
+    here = dated(
+        1, "a.py", "  except:", "print(except)", labels={0: ["bare_except"], 1: ["debug_print", "bare_except"]}
+    )
     other = dated(2, "b.py", "except:", labels={0: ["bare_except"]})
-    asked = [Dismissed("a.py", "bare_except", "except:"), Dismissed("a.py", "debug_print", "print(x)")]
+    asked = [Dismissed("a.py", "bare_except", "except:"), Dismissed("a.py", "debug_print", "print(except)")]
     first, second = dismiss([here, other], asked)
     assert first.record.labels == {1: ("bare_except",)}
     assert second == other

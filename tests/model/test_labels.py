@@ -68,6 +68,11 @@ EXCUSED = {
     "open_without_context": ("open(path).close()", "text = open(path).read()  # with its end"),
     "missing_radix": ("return parseInt(found.port.slice(1), 10)", "return parseInt(text)"),
     "shell_injection": ('os.system("clear")', 'os.system("rm " + path)'),
+    "invalid_escape": (r'pattern = r"\d+"', r'pattern = "\d+"'),
+    "format_string": ('fprintf(out, "%s", text);', "fprintf(out, text);"),
+    "thread_unsafe_call": ("log(strerror(errno));", "when = localtime(&now);"),
+    "trap_expands_early": ('trap "kill $server_pid" EXIT', 'trap "finish $state" EXIT'),
+    "printf_variable_format": ('printf "${red}failed\\n"', 'printf "$message\\n"'),
     "ignored_error": ('name, _, _ := strings.Cut(text, ":")', "reply, _ := http.Get(address)"),
 }
 
@@ -79,7 +84,10 @@ def test_a_line_in_which_the_custom_is_found_excuses_a_concept_and_another_does_
         if concept.unless
     }
     assert found == dict.fromkeys(EXCUSED, (True, False))
-    assert not any(concept.excuses("COMPREPLY example") for concept in load_concepts() if not concept.unless)
+    assert all(concept.excuses("total") for concept in load_concepts() if concept.only)
+    assert not any(
+        concept.excuses("COMPREPLY example") for concept in load_concepts() if not concept.unless and not concept.only
+    )
 
 
 @pytest.mark.parametrize(

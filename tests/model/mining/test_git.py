@@ -101,18 +101,11 @@ def test_what_an_analyzer_says_of_an_added_line_is_its_label(history: Path, tmp_
     assert {path for path, _, _ in found} <= {"a.py", "b.py", "side.py", "own.py", "key.py", "tests/test_a.py"}
     assert not any("merge alone" in text for _, text, _ in found)  # a merge adds nothing of its own
     (tests,) = (record for record in records if record["path"].startswith("tests/"))
-    assert (set(tests["labels"]), tests["unsure"]) == ({"2"}, [0, 1])  # what is not asked there is no clean line either
+    assert (set(tests["labels"]), tests["unsure"]) == (
+        {"0", "1", "2"},
+        [],
+    )  # asked of tests or not: who reads it decides
     assert {record["path"] for record in records} == {path for path, _, _ in found} | {"side.py"}  # odd.py says nothing
-
-
-def test_a_line_that_excuses_a_concept_is_a_clean_one(repository: Path, tmp_path: Path) -> None:
-    commit(repository, "mode.py", "import os\n\nos.chmod('a', 0o755)\nos.chmod('b', 0o777)\n")
-    teacher = ruff.teacher([rule for rule, _ in rules_of("ruff", load_concepts())])
-    assert {
-        (text, concept)
-        for _, text, concept in labelled(mined(repository, tmp_path / "out", teacher))
-        if "chmod" in text
-    } == {("os.chmod('b', 0o777)", "permissive_chmod")}
 
 
 def test_merges_take_no_place_in_the_sample(history: Path, tmp_path: Path) -> None:
@@ -149,7 +142,7 @@ def test_a_secret_in_the_heading_of_a_hunk_goes_too(repository: Path, tmp_path: 
 
 def test_records_read_back_as_hunks_with_their_labels(repository: Path, tmp_path: Path) -> None:
     commit(repository, "a.py", PLAIN)
-    commit(repository, "a.py", f"import os\n{PLAIN}fail()  # !E722+0\n")
+    commit(repository, "a.py", f"import os\n{PLAIN}except_ = 1  # !E722+0, except\n")
     mined(repository, tmp_path / "out", marked())
     second = next(
         each for each in dataset.read(tmp_path / "out", "train") if any(x.kind == "ctx" for x in each.hunk.lines)
@@ -157,7 +150,7 @@ def test_records_read_back_as_hunks_with_their_labels(repository: Path, tmp_path
     assert (second.repository, second.language, second.hunk.path) == (NAME, "python", "a.py")
     ((at, said),) = second.labels.items()
     assert said == ("bare_except",)
-    assert second.hunk.lines[at] == Line("add", "fail()  # !E722+0", None, 4)
+    assert second.hunk.lines[at] == Line("add", "except_ = 1  # !E722+0, except", None, 4)
 
 
 def test_a_finding_that_needs_lines_the_hunk_does_not_show_is_unsure(repository: Path, tmp_path: Path) -> None:
