@@ -34,7 +34,7 @@ class Concept:
     teachers: tuple[tuple[str, str], ...]  # (analyzer, rule or pattern)
     in_tests: bool = True  # False: not asked of tests, nor of examples and scripts
     only: str = ""  # a pattern: asked only of lines in which it is found; without it the claim cannot be true
-    unless: str = ""  # a pattern: not asked of lines in which it is found, where this is the custom
+    unless: tuple[str, ...] = ()  # patterns: not asked of lines in which one is found, where this is the custom
     slots: tuple[tuple[str, str, str], ...] = ()  # (slot, pattern, words where the pattern finds nothing)
 
     @property
@@ -49,7 +49,7 @@ class Concept:
         """Whether this is not asked of the line: it lacks `only`, or has `unless`."""
         if self.only and re.search(self.only, line[:_READ]) is None:
             return True
-        return bool(self.unless) and re.search(self.unless, line[:_READ]) is not None
+        return any(re.search(pattern, line[:_READ]) for pattern in self.unless)
 
     def say(self, line: str = "") -> str:
         """The text with its slots filled from the line, in `code`; without one, in general words."""
@@ -113,6 +113,7 @@ def _concept(entry: dict[str, Any], shared: dict[str, list[str]]) -> Concept:
     wanted = dict.fromkeys(_SLOT.findall(entry["text"]))
     if unknown := [slot for slot in wanted if slot not in own]:
         raise CatalogError(f"concepts.toml: {name!r} has a slot {unknown[0]!r} that neither it nor [slots] defines")
+    unless = entry.get("unless", [])
     return Concept(
         id=name,
         title=entry["title"],
@@ -123,6 +124,6 @@ def _concept(entry: dict[str, Any], shared: dict[str, list[str]]) -> Concept:
         teachers=tuple((teacher, rule) for teacher, rules in entry["teachers"].items() for rule in rules.split()),
         in_tests=entry.get("in_tests", True),
         only=entry.get("only", ""),
-        unless=entry.get("unless", ""),
+        unless=(unless,) if isinstance(unless, str) else tuple(unless),
         slots=tuple((slot, own[slot][0], own[slot][1]) for slot in wanted),
     )

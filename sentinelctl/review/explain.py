@@ -36,7 +36,7 @@ def plain(concept: Concept) -> dict[str, Any]:
         "languages": list(concept.languages),
         "asked_of_tests": concept.in_tests,
         "only": concept.only,
-        "unless": concept.unless,
+        "unless": list(concept.unless),
         "text": concept.say(),
         "slots": [slot for slot, _, _ in concept.slots],
         "teachers": [f"{teacher}:{rule}" for teacher, rule in concept.teachers],
@@ -59,8 +59,8 @@ def lines(concept: Concept, manifest: Manifest) -> Iterator[Text]:
     yield Text("taught by " + "; ".join(f"{teacher} {' '.join(rules)}" for teacher, rules in by.items()), "dim")
     if concept.only:
         yield Text(f"asked only of lines in which this is found: {concept.only}", "dim")
-    if concept.unless:
-        yield Text(f"not asked of lines in which this is found: {concept.unless}", "dim")
+    for pattern in concept.unless:
+        yield Text(f"not asked of lines in which this is found: {pattern}", "dim")
     yield Text(f"{manifest.name} {manifest.version} {_answer(concept, manifest)}", "dim")
 
 

@@ -212,7 +212,7 @@ def test_where_a_line_excuses_a_concept_the_next_likeliest_is_said(tokenizer: To
     engine = scoring(
         tokenizer,
         [0, 4, 0, 0, 5],
-        catalog=[replace(each, unless="x$") for each in CATALOG if each.id != "print_left"] + CATALOG[:1],
+        catalog=[replace(each, unless=("x$",)) for each in CATALOG if each.id != "print_left"] + CATALOG[:1],
     )
     for line, concepts in (("assert y", ["not_in_tests"]), ("assert x", ["print_left"])):
         assert [finding.concept for finding in review(engine, [added("a.py", line)])[0]] == concepts
