@@ -29,7 +29,7 @@ from model.labels import SEVERITIES, Concept, load_concepts
 Floats = npt.NDArray[np.float32]
 KEPT: Final = "baselines"  # folder of the mined data: baselines taught on it
 NEVER: Final = 1.01  # a threshold no probability reaches
-GRAVE_PRECISION: Final = {"bug": 0.7, "critical": 0.7}  # asked at the least: the graver the claim, the surer
+GRAVE_PRECISION: Final = {"bug": 0.8, "critical": 0.8}  # asked at the least: the graver the claim, the surer
 _SUPPORT: Final = 8  # validation lines of a concept, and lines above the threshold, to believe a precision
 
 

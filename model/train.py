@@ -99,7 +99,7 @@ def train(
     )
     origin = _origin(recipe, data, rows, minutes)
     if earlier is not None:
-        origin["training"]["begun_from"] = _lineage(earlier[2])
+        origin["training"] |= {"begun_from": _lineage(earlier[2]), "average": config.average}
     finish(encoder, tokenizer, concepts, validation, out, origin, progress)
 
 
