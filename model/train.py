@@ -100,6 +100,7 @@ def train(
     origin = _origin(recipe, data, rows, minutes)
     if earlier is not None:
         origin["training"] |= {"begun_from": _lineage(earlier[2]), "average": config.average}
+        origin["name"] = earlier[2]["name"]
     finish(encoder, tokenizer, concepts, validation, out, origin, progress)
 
 
