@@ -33,6 +33,21 @@ APART: Final = {  # of lines that are no even sample of commits
     ("injected_taught", "category_macro_f1"): "the same of templates that were taught, category macro-F1",
     ("fixes", "auc"): "before a fix or after it, AUC",
 }
+# What was asked of the model before its first training, by the titles above; None: the linear baseline's figure.
+BARS: Final[dict[str, float | None]] = {
+    TITLES["any_ap"]: 0.89,
+    TITLES["five_way_macro_f1"]: None,
+    TITLES["bug_recall_at_p50"]: 0.70,
+    TITLES["critical_recall_at_p50"]: 0.40,
+    TITLES["severity_accuracy"]: 0.94,
+    TITLES["severity_balanced_accuracy"]: 0.80,
+    TITLES["category_macro_f1"]: 0.86,
+    TITLES["concept_macro_f1"]: 0.75,
+    TITLES["ece"]: 0.05,
+    APART["injected", "line_auc"]: 0.80,
+    APART["injected", "category_macro_f1"]: 0.70,
+    APART["fixes", "auc"]: None,
+}
 NAMES: Final = {"model": "model", "linear": "linear n-grams", "size_only": "size only", "majority": "majority"}
 _COLOURS: Final = {"model": "#0b62c4", "linear": "#c2410c", "size_only": "#6b7280", "majority": "#a8a29e"}
 _WIDTH, _HEIGHT, _LEFT, _TOP, _SIDE = 420, 330, 52, 30, 250  # of a picture and its square plot, in pixels
@@ -131,7 +146,7 @@ def html(judged: Judged, manifest: dict[str, Any], pictures: Iterable[str]) -> s
 
 
 def summary(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The held-out figures of a manifest, the model's first and flat, then `baselines` and `intervals`; {} without."""
+    """The held-out figures of a manifest: the model's flat, then `baselines`, `intervals` and `bars`; {} without."""
     heldout = document.get("heldout") or {}
     if not heldout:
         return {}
@@ -140,7 +155,20 @@ def summary(document: Mapping[str, Any]) -> dict[str, Any]:
         **{name: value for name, value in own.items() if not isinstance(value, dict | list)},
         "baselines": {name: heldout[name] for name in SUBJECTS[1:]},
         "intervals": own.get("intervals") or {"line_ap": own["line_ap_95"]},
+        "bars": {title: {"asked": asked, "is_met": is_met} for title, (asked, is_met) in bars(heldout).items()},
     }
+
+
+def bars(heldout: Mapping[str, Any]) -> dict[str, tuple[float, bool]]:
+    """Title to (what was asked, whether the model has it); a figure that could not be told is left out."""
+    rows = {title: {name: heldout[name].get(key) for name in SUBJECTS} for key, title in TITLES.items()}
+    found = {}
+    for title, values in (rows | apart(heldout)).items():
+        asked = BARS[title] if BARS.get(title) is not None else values["linear"]
+        if title in BARS and asked is not None and values["model"] is not None:
+            is_met = values["model"] <= asked if title == TITLES["ece"] else values["model"] >= asked
+            found[title] = (asked, is_met)
+    return found
 
 
 def number(value: float | None, form: str = ".3f") -> str:

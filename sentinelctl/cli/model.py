@@ -155,19 +155,24 @@ def concepts(
 def _figures(heldout: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    from model.report import NAMES, TITLES, apart, number
+    from model.report import NAMES, TITLES, apart, bars, number
+
+    told = bars(heldout)
+
+    def asked(title: str) -> str:
+        return f"{number(told[title][0])} {'met' if told[title][1] else 'missed'}" if title in told else ""
 
     table = Table(box=None, header_style="dim", pad_edge=False)
     table.add_column("")
-    for title in NAMES.values():
+    for title in (*NAMES.values(), "asked"):
         table.add_column(title, justify="right")
     for key, title in TITLES.items():
-        table.add_row(title, *(number(heldout[name][key]) for name in NAMES))
+        table.add_row(title, *(number(heldout[name][key]) for name in NAMES), asked(title))
         if key == "line_ap":
             table.add_row("the same, text never seen", *(number(heldout[name]["unseen_text"][key]) for name in NAMES))
     table.add_section()
     for title, values in apart(heldout).items():
-        table.add_row(title, *(number(values[name]) for name in NAMES))
+        table.add_row(title, *(number(values[name]) for name in NAMES), asked(title))
     return table
 
 

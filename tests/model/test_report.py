@@ -12,8 +12,10 @@ from model.curves import INTERVALS, SUBJECTS, Curves, Grades, Judged
 from model.labels import load_concepts
 from model.report import (
     APART,
+    BARS,
     NAMES,
     TITLES,
+    bars,
     calibration_picture,
     html,
     loss_picture,
@@ -199,6 +201,21 @@ def test_a_manifest_s_figures_are_summed_up_flat_with_baselines_and_intervals(ju
     old = {name: {"line_ap": 0.5} for name in SUBJECTS}
     old["model"]["line_ap_95"] = [0.4, 0.6]  # type: ignore[assignment]
     assert summary({"heldout": old})["intervals"] == {"line_ap": [0.4, 0.6]}
+
+
+def test_what_was_asked_before_the_first_training_is_met_or_missed() -> None:
+    figures = {"any_ap": 0.89, "bug_recall_at_p50": 0.69, "ece": 0.05, "five_way_macro_f1": 0.4, "line_ap": 0.1}
+    heldout = {name: dict(figures) for name in SUBJECTS}
+    heldout["linear"]["five_way_macro_f1"] = 0.5
+    assert bars(heldout) == {
+        TITLES["any_ap"]: (0.89, True),
+        TITLES["bug_recall_at_p50"]: (0.70, False),
+        TITLES["ece"]: (0.05, True),  # at most
+        TITLES["five_way_macro_f1"]: (0.5, False),  # the linear baseline's
+    }
+    heldout["model"]["ece"] = 0.051
+    assert bars(heldout)[TITLES["ece"]] == (0.05, False)
+    assert set(BARS) <= {*TITLES.values(), *APART.values()}
 
 
 def test_what_was_drawn_apart_has_a_table_of_its_own(judged: Judged) -> None:
