@@ -129,30 +129,37 @@ def read_learned(data: Path) -> Iterator[Record]:
 
 
 def record_of(raw: dict[str, Any]) -> Record:
-    """A mined hunk, with what the catalog of today asks of its path and its lines.
-
-    A line on which a concept is not asked in such a file is no clean one: it is unsure. One that the concept excuses is
-    clean.
-    """
+    """A mined hunk, with what the catalog of today asks of its path and its lines."""
     old_start, _, new_start, _, section = raw["hunk"]
     lines = [(kind, text) for kind, text in raw["lines"]]  # a long hunk was cut, so its own counts say more
     old_lines, new_lines = (sum(kind != other for kind, _ in lines) for other in ("add", "del"))
-    labels, unsure = {}, set(raw["unsure"])
-    is_quiet = bool(raw["labels"]) and is_beside(raw["path"])
-    for at, said in ((int(at), said) for at, said in raw["labels"].items()):
-        asked = [name for name in said if name not in _catalog() or not _catalog()[name].excuses(lines[at][1])]
-        if here := tuple(name for name in asked if not is_quiet or name not in _catalog() or _catalog()[name].in_tests):
-            labels[at] = here
-        elif asked:
-            unsure.add(at)
+    labels, unsure = _asked(raw)
     return Record(
         raw["repository"],
         raw["language"],
         number_lines(raw["path"], (old_start, old_lines), (new_start, new_lines), section, lines),
         labels,
-        frozenset(unsure),
+        unsure,
         frozenset(raw.get("injected", ())),
     )
+
+
+def _asked(raw: dict[str, Any]) -> tuple[dict[int, tuple[str, ...]], frozenset[int]]:
+    """(labels, unsure lines) of a mined hunk. A line that a concept excuses is clean of it.
+
+    One of which it is not asked in such a file is neither a finding nor a clean line: it is unsure.
+    """
+    known = _catalog()
+    is_quiet = bool(raw["labels"]) and is_beside(raw["path"])
+    labels, unsure = {}, set(raw["unsure"])
+    for key, said in raw["labels"].items():
+        at, text = int(key), raw["lines"][int(key)][1]
+        told = [name for name in said if name not in known or not known[name].excuses(text)]
+        if here := tuple(name for name in told if not is_quiet or name not in known or known[name].in_tests):
+            labels[at] = here
+        elif told:
+            unsure.add(at)
+    return labels, frozenset(unsure)
 
 
 @cache
