@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.config import TrainConfig
-from model.inputs.chunk import chunks
+from model.inputs.chunk import RowShape, chunks
 from model.inputs.diff import Hunk, number_lines
 from model.inputs.files import is_beside
 from model.inputs.tokenizer import Tokenizer, train_tokenizer
@@ -74,14 +74,13 @@ class Rows:
     def lengths(self) -> npt.NDArray[np.int64]:
         return np.diff(self.starts)
 
-    def padded(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
-        """(rows, longest of them), zeros where a row has ended."""
+    def padded(self, rows: Sequence[int] | npt.NDArray[np.intp], multiple: int = 1) -> npt.NDArray[np.int64]:
+        """(rows, longest of them, rounded up to a multiple), zeros where a row has ended."""
         numbers = np.asarray(rows, np.intp)
-        longest = int((self.starts[numbers + 1] - self.starts[numbers]).max())
-        batch = np.zeros((len(numbers), longest), dtype=np.int64)
-        for at, row in enumerate(numbers):
-            ids = self.tokens[self.starts[row] : self.starts[row + 1]]
-            batch[at, : len(ids)] = ids
+        starts, ends = self.starts[numbers, None], self.starts[numbers + 1, None]
+        places = starts + np.arange(-(-int((ends - starts).max()) // multiple) * multiple)
+        batch = np.zeros(places.shape, dtype=np.int64)
+        batch[places < ends] = self.tokens[places[places < ends]]
         return batch
 
 
@@ -196,7 +195,7 @@ def build(
     tokenizer: Tokenizer,
     concepts: Sequence[Concept],
     frequency: Counter[str],
-    max_tokens: int,
+    shape: RowShape,
     *,
     beside_injected: bool = True,
 ) -> Rows:
@@ -215,7 +214,7 @@ def build(
     texts: list[tuple[str, str, str]] = []
     paths: list[str] = []
     for record in records:
-        for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, max_tokens=max_tokens):
+        for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, shape=shape):
             for row, at in zip(chunk.rows, chunk.lines, strict=True):
                 if at in record.unsure or (record.injected and at not in record.injected and not beside_injected):
                     continue

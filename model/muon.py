@@ -1,10 +1,12 @@
-"""Muon (Jordan, 2024), the optimizer of the blocks' matrices, in the precision of the parameters.
+"""Muon (Jordan, 2024), the optimizer of the blocks' matrices, those of one shape together.
 
-torch has it too, in bfloat16, which a processor without instructions for that emulates: there it took as long as the
-forward and the backward pass together.
+torch has it too, in bfloat16 alone and a matrix at a time. A processor without instructions for bfloat16 emulates it:
+there it took as long as the forward and the backward pass together. On an accelerator the many small kernels cost more
+than what they compute.
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import torch
@@ -27,28 +29,40 @@ class Muon(torch.optim.Optimizer):
         assert closure is None, "nothing here asks for the loss again"
         with torch.no_grad():
             for group in self.param_groups:
+                alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
                 for matrix in group["params"]:
                     if matrix.grad is not None:
-                        self._move(matrix, group)
+                        alike[matrix.shape].append(matrix)
+                for matrices in alike.values():
+                    self._move(matrices, group)
 
-    def _move(self, matrix: Tensor, group: dict[str, Any]) -> None:
-        kept = self.state[matrix]
-        if not kept:
-            kept["momentum"] = torch.zeros_like(matrix)
-        mean: Tensor = kept["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
-        update = orthogonal(matrix.grad.lerp(mean, group["momentum"]))
-        matrix.mul_(1 - group["lr"] * group["weight_decay"])
-        rows, columns = matrix.shape
-        matrix.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+    def _move(self, matrices: Sequence[Tensor], group: dict[str, Any]) -> None:
+        """One step of matrices of one shape."""
+        leaning = []
+        for matrix in matrices:
+            kept = self.state[matrix]
+            if not kept:
+                kept["momentum"] = torch.zeros_like(matrix)
+            mean: Tensor = kept["momentum"].lerp_(matrix.grad, 1 - group["momentum"])
+            leaning.append(matrix.grad.lerp(mean, group["momentum"]))
+        updates = torch.stack(leaning)
+        rows, columns = updates.shape[1:]
+        rate = -group["lr"] * max(1.0, rows / columns) ** 0.5
+        found = orthogonal(updates.bfloat16() if updates.is_cuda else updates).to(updates.dtype)
+        for matrix, update in zip(matrices, found, strict=True):
+            matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=rate)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal matrix nearest to it: the same singular vectors, each value between 0.5 and 1.5."""
+    """(…, rows, columns), each nearly the orthogonal matrix nearest to it.
+
+    The singular vectors are the same, each value is between 0.5 and 1.5.
+    """
     a, b, c = _QUINTIC
-    is_tall = matrix.shape[0] > matrix.shape[1]
-    found = matrix.T if is_tall else matrix
-    found = found / found.norm().clamp(min=_EPSILON)
+    is_tall = matrix.shape[-2] > matrix.shape[-1]
+    found = matrix.mT if is_tall else matrix
+    found = found / found.norm(dim=(-2, -1), keepdim=True).clamp(min=_EPSILON)
     for _ in range(_STEPS):
-        gram = found @ found.T
-        found = torch.addmm(found, torch.addmm(gram, gram, gram, beta=b, alpha=c), found, beta=a)
-    return found.T if is_tall else found
+        gram = found @ found.mT
+        found = a * found + (b * gram + c * gram @ gram) @ found
+    return found.mT if is_tall else found

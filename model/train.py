@@ -37,6 +37,7 @@ _LOSS_EVERY: Final = 10  # steps between two points of the picture
 _NOT_ASKED: Final = -100.0  # a logit no softmax sees
 _LOSSES: Final = "losses.tsv"  # of the run's folder: step, loss
 _MUON_RATE: Final = 6.0  # of Muon's rate to AdamW's
+_ALIGNED: Final = 8  # tokens; on CUDA a mask of attention of another length is copied first
 _POOL: Final = 24  # batches sorted by length together, so that little is padded
 
 Progress = Callable[[str], None]
@@ -74,7 +75,7 @@ def train(
     concepts = [
         concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES or concept.id in before
     ]
-    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens, beside_injected=False)
+    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.rows, beside_injected=False)
     del records
     if not concepts:
         raise DataError(f"no concept has {MIN_LINES} lines in the training repositories of {data}; mine more of them")
@@ -94,9 +95,7 @@ def train(
     if earlier is not None:
         average(encoder, earlier[0], concepts, earlier[2]["concepts"], config.average)
     checkpoint.half(encoder)
-    validation = dataset.build(
-        dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.max_tokens
-    )
+    validation = dataset.build(dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.rows)
     origin = _origin(recipe, data, rows, minutes)
     if earlier is not None:
         origin["training"] |= {"begun_from": _lineage(earlier[2]), "average": config.average}
@@ -138,7 +137,9 @@ def fit(
     _keep_losses(run, step)
     chance = np.random.default_rng([config.seed, step])
     began = saved = clock()
-    loss_mean = tokens = 0.0
+    tokens = 0.0
+    loss_mean: torch.Tensor | None = None
+    multiple = _ALIGNED if device.type == "cuda" else 1
     encoder.train()
     loss_of = _compiled(encoder, progress) if config.compile else encoder.loss
     unread = torch.Generator().manual_seed(config.seed + step)
@@ -150,8 +151,9 @@ def fit(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["top_lr"] * schedule(done, config)
-        inputs = _some_unread(torch.from_numpy(rows.padded(picked)), config.unread, unread).to(device)
-        labels = torch.from_numpy(rows.labels[picked].astype(np.int64)).to(device)
+        inputs = _some_unread(torch.from_numpy(rows.padded(picked, multiple)), config.unread, unread)
+        inputs = _moved(inputs, device)
+        labels = _moved(torch.from_numpy(rows.labels[picked].astype(np.int64)), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             loss = loss_of(inputs, labels, offset)
         loss.backward()
@@ -163,13 +165,13 @@ def fit(
         if is_enough(step):
             break
         tokens += inputs.numel()
-        loss_mean += (float(loss.detach()) - loss_mean) * (0.05 if loss_mean else 1)
-        if step % _LOSS_EVERY == 0:
+        loss_mean = loss.detach() if loss_mean is None else loss_mean.lerp(loss.detach(), 0.05)
+        if step % _LOSS_EVERY == 0:  # seldom: an accelerator runs ahead until it is asked
             with (run / _LOSSES).open("a", encoding="utf-8") as file:
-                file.write(f"{step}\t{loss_mean:.5f}\n")
+                file.write(f"{step}\t{float(loss_mean):.5f}\n")
         if step % 100 == 0:
             rate = tokens / max(1e-9, clock() - began)
-            progress(f"step {step} loss {loss_mean:.3f} {elapsed / 60:.1f} min {rate:,.0f} tokens/s")
+            progress(f"step {step} loss {float(loss_mean):.3f} {elapsed / 60:.1f} min {rate:,.0f} tokens/s")
         if clock() - saved > _SAVE_EVERY_S:
             saved = clock()
             torch.save(
@@ -251,6 +253,13 @@ def _compiled(encoder: Network, progress: Progress) -> Callable[..., torch.Tenso
         return encoder.loss
     compiled: Callable[..., torch.Tensor] = torch.compile(encoder.loss, dynamic=True)
     return compiled
+
+
+def _moved(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """To the device; to CUDA without waiting for what it still has to do."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _some_unread(tokens: torch.Tensor, share: float, chance: torch.Generator) -> torch.Tensor:

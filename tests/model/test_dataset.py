@@ -10,7 +10,7 @@ import pytest
 from model import dataset
 from model.config import TrainConfig
 from model.dataset import NONE, DataError, Record, Rows, record_of, split_of
-from model.inputs.chunk import chunks
+from model.inputs.chunk import RowShape, chunks
 from model.labels import Concept, load_concepts
 from tests.model import made
 
@@ -22,7 +22,7 @@ def build(
     *records: dict[str, object], concepts: list[Concept] = CONCEPTS, frequency: dict[str, int] | None = None
 ) -> Rows:
     read = [record_of(record) for record in records]
-    return dataset.build(read, made.tokenizer(), concepts, Counter(frequency or {}), 96)
+    return dataset.build(read, made.tokenizer(), concepts, Counter(frequency or {}), RowShape())
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_the_lines_beside_a_fault_that_was_put_there_are_rows_only_where_they_ar
         made.record("made/up1", ("add", "x = 1"), ("add", "eval(x)"), labels={1: ["eval_exec"]}, injected=[1])
     )
     asked = [
-        dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), 96, beside_injected=beside)
+        dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), RowShape(), beside_injected=beside)
         for beside in (True, False)
     ]
     assert [rows.labels.tolist() for rows in asked] == [[NONE, 4], [4]]
