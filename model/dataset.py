@@ -29,7 +29,7 @@ DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
 _HUNKS: Final[tuple[Draw, ...]] = ("sample", "grave", "injected")
 _PIECES: Final[tuple[Draw, ...]] = ("whole",)
 LEARNED: Final = _HUNKS + _PIECES
-_JUDGED: Final[tuple[Draw, ...]] = ("sample", "grave")  # of what commits added, so far as held-out repositories have it
+_HELD_OUT: Final[tuple[Draw, ...]] = ("sample", "grave")  # of held-out repositories: what no training hunk may copy
 _COPIED: Final = 3  # lines that make a hunk a copy
 _TELLING: Final = 16  # characters, blanks apart, from which a line is likely nobody else's
 NONE: Final = 0  # the label of a clean line; concept i of the learned ones is i + 1
@@ -139,7 +139,7 @@ def record_of(raw: dict[str, Any]) -> Record:
         number_lines(raw["path"], (old_start, old_lines), (new_start, new_lines), section, lines),
         labels,
         unsure,
-        frozenset(raw.get("injected", ())),
+        frozenset(at for at in raw.get("injected", ()) if at in labels),  # a fault that is excused is none
     )
 
 
@@ -288,7 +288,7 @@ def held_out_lines(data: Path) -> npt.NDArray[np.uint64]:
     found = {
         _hash(line.text)
         for split in SPLITS[1:]
-        for record in read(data, split, _JUDGED)
+        for record in read(data, split, _HELD_OUT)
         for line in record.hunk.lines
         if line.kind == "add" and _is_telling(line.text)
     }

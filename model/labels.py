@@ -113,7 +113,6 @@ def _concept(entry: dict[str, Any], shared: dict[str, list[str]]) -> Concept:
     wanted = dict.fromkeys(_SLOT.findall(entry["text"]))
     if unknown := [slot for slot in wanted if slot not in own]:
         raise CatalogError(f"concepts.toml: {name!r} has a slot {unknown[0]!r} that neither it nor [slots] defines")
-    unless = entry.get("unless", [])
     return Concept(
         id=name,
         title=entry["title"],
@@ -124,6 +123,6 @@ def _concept(entry: dict[str, Any], shared: dict[str, list[str]]) -> Concept:
         teachers=tuple((teacher, rule) for teacher, rules in entry["teachers"].items() for rule in rules.split()),
         in_tests=entry.get("in_tests", True),
         only=entry.get("only", ""),
-        unless=(unless,) if isinstance(unless, str) else tuple(unless),
+        unless=tuple(entry.get("unless", ())),
         slots=tuple((slot, own[slot][0], own[slot][1]) for slot in wanted),
     )

@@ -139,7 +139,7 @@ def fit(
     began = saved = clock()
     tokens = 0.0
     loss_mean: torch.Tensor | None = None
-    multiple = _ALIGNED if device.type == "cuda" else 1
+    multiple = _ALIGNED if device.type == "cuda" and encoder.config.max_tokens % _ALIGNED == 0 else 1
     encoder.train()
     loss_of = _compiled(encoder, progress) if config.compile else encoder.loss
     unread = torch.Generator().manual_seed(config.seed + step)
