@@ -99,11 +99,12 @@ def adapt(
             f"away and {len(old)} dismissed findings; {_said(parts.held_back)} until {day(parts.judged_from)} are held "
             f"back; {_said(parts.judged)} since then judge"
         )
+        length = encoder.config.max_tokens
         records = [one.record for one in (*parts.taught, *fixes)]
         frequency = dataset.counts(records)
 
         def rows_of(records: Sequence[Record]) -> Rows:
-            return dataset.build(records, tokenizer, concepts, frequency, encoder.config.rows)
+            return dataset.build(records, tokenizer, concepts, frequency, length)
 
         def shown_still(folder: Path) -> int:
             """Of the dismissed findings that taught, how many these weights would show."""

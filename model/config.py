@@ -5,8 +5,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from model.inputs.chunk import RowShape
-
 RECIPES: Final = Path(__file__).parent / "recipes"
 
 
@@ -21,15 +19,10 @@ class EncoderConfig:
     trigrams: int = 0  # the same, of three tokens
     dropout: float = 0.0  # share of what a block adds that is left out in training
     max_tokens: int = 96  # longest row
-    context: int = 1  # lines that a row shows on each side of its own
     positions: Literal["rotary", "learned"] = "rotary"
     answers: Literal["concept", "severity_category"] = (
         "concept"  # one head over the concepts, or one of 4 and one of 12
     )
-
-    @property
-    def rows(self) -> RowShape:
-        return RowShape(self.max_tokens, self.context)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.config import TrainConfig
-from model.inputs.chunk import RowShape, chunks
+from model.inputs.chunk import chunks
 from model.inputs.diff import Hunk, number_lines
 from model.inputs.files import is_beside
 from model.inputs.tokenizer import Tokenizer, train_tokenizer
@@ -195,7 +195,7 @@ def build(
     tokenizer: Tokenizer,
     concepts: Sequence[Concept],
     frequency: Counter[str],
-    shape: RowShape,
+    max_tokens: int,
     *,
     beside_injected: bool = True,
 ) -> Rows:
@@ -214,7 +214,7 @@ def build(
     texts: list[tuple[str, str, str]] = []
     paths: list[str] = []
     for record in records:
-        for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, shape=shape):
+        for chunk in chunks(record.hunk, tokenizer, max_rows=10_000, max_tokens=max_tokens):
             for row, at in zip(chunk.rows, chunk.lines, strict=True):
                 if at in record.unsure or (record.injected and at not in record.injected and not beside_injected):
                     continue

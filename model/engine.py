@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from model.inputs.chunk import Chunk, RowShape, chunks
+from model.inputs.chunk import MAX_TOKENS, Chunk, chunks
 from model.inputs.diff import Hunk
 from model.inputs.files import is_beside, language
 from model.inputs.tokenizer import Tokenizer, TokenizerError
@@ -147,7 +147,7 @@ class ScoringEngine:
         self._concepts = tuple(by_id[name] for name in manifest.concepts)
         self._thresholds = np.array([manifest.thresholds.get(name, 1.0) for name in manifest.concepts])
         self._taught = frozenset(manifest.languages)
-        self._shape = RowShape.of(manifest.document)
+        self._max_tokens = int(manifest.document.get("config", {}).get("max_tokens", MAX_TOKENS))
         columns = forward(np.ones((1, 1), np.int64)).shape[1]
         if columns != 1 + len(manifest.concepts):
             raise ModelError(
@@ -159,7 +159,7 @@ class ScoringEngine:
         return None if language(hunk.path) in self._taught else "language_not_taught"
 
     def encode(self, hunk: Hunk) -> tuple[Chunk, ...]:
-        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer, shape=self._shape)
+        return () if self.skip_reason(hunk) else chunks(hunk, self._tokenizer, max_tokens=self._max_tokens)
 
     def predict(self, chunks: Sequence[Chunk]) -> list[Probabilities]:
         rows = [row for chunk in chunks for row in chunk.rows]

@@ -154,11 +154,11 @@ class Subject:
         concepts = tuple(by_id[name] for name in manifest["concepts"])
         records = list(dataset.read_learned(data))
         frequency = dataset.counts(records)
-        train = dataset.build(records, tokenizer, concepts, frequency, encoder.config.rows, beside_injected=False)
+        train = dataset.build(records, tokenizer, concepts, frequency, encoder.config.max_tokens, beside_injected=False)
         return cls(encoder, tokenizer, manifest, concepts, frequency, train)
 
     def rows(self, records: Iterable[Record]) -> Rows:
-        return dataset.build(records, self.tokenizer, self.concepts, self.frequency, self.encoder.config.rows)
+        return dataset.build(records, self.tokenizer, self.concepts, self.frequency, self.encoder.config.max_tokens)
 
 
 def judge(weights: Path, data: Path, config: TrainConfig, progress: Callable[[str], None]) -> Judged:

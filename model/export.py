@@ -13,7 +13,7 @@ import torch
 from model.checkpoint import ONNX
 from model.encoder import Network
 from model.engine import Forward
-from model.inputs.chunk import RowShape, chunks
+from model.inputs.chunk import chunks
 from model.inputs.diff import number_lines
 from model.inputs.tokenizer import Tokenizer
 from model.quantize import quantize_weights
@@ -69,13 +69,13 @@ def parity(encoder: Network, served: Forward, tokens: npt.NDArray[np.int64]) -> 
     return Parity(float(same), float((theirs - trained).abs().max()), len(tokens))
 
 
-def own_rows(tokenizer: Tokenizer, shape: RowShape) -> npt.NDArray[np.int64]:
+def own_rows(tokenizer: Tokenizer, max_tokens: int) -> npt.NDArray[np.int64]:
     """Rows to compare by where no data is at hand: lines of this package's own source, padded."""
     rows = []
     for path in sorted(Path(__file__).parent.glob("*.py")):
         lines = path.read_text("utf-8").splitlines()[:_PROBED]
         hunk = number_lines(f"model/{path.name}", (0, 0), (1, len(lines)), "", [("add", line) for line in lines])
-        rows += [row for chunk in chunks(hunk, tokenizer, shape=shape) for row in chunk.rows]
+        rows += [row for chunk in chunks(hunk, tokenizer, max_tokens=max_tokens) for row in chunk.rows]
     padded = np.zeros((len(rows), max(map(len, rows))), np.int64)
     for at, row in enumerate(rows):
         padded[at, : len(row)] = row

@@ -21,7 +21,6 @@ from model import dataset
 from model.baselines import ngram_features, size_features
 from model.dataset import Record, Rows
 from model.encoder import Encoder, Network
-from model.inputs.chunk import RowShape
 from model.inputs.diff import LineKind, number_lines
 from model.inputs.tokenizer import Tokenizer
 from model.ngrams import BUCKETS
@@ -47,13 +46,13 @@ class Pairs:
         return len(self.repositories)
 
 
-def pairs(records: Iterable[Record], tokenizer: Tokenizer, shape: RowShape, most: int | None = None) -> Pairs:
+def pairs(records: Iterable[Record], tokenizer: Tokenizer, max_tokens: int, most: int | None = None) -> Pairs:
     """Both sides of each hunk; `most` of them, drawn evenly."""
     chosen = list(records)
     if most is not None and len(chosen) > most:
         chosen = random.Random(most).sample(chosen, most)
     both = [side for record in chosen for side in (record, _before(record))]
-    rows = dataset.build(both, tokenizer, (), dataset.counts(()), shape)
+    rows = dataset.build(both, tokenizer, (), dataset.counts(()), max_tokens)
     sizes = [sum(line.kind == "add" and bool(line.text.strip()) for line in side.hunk.lines) for side in both]
     return Pairs(rows, np.repeat(np.arange(len(both)), sizes), tuple(record.repository for record in chosen))
 
@@ -62,8 +61,8 @@ def judge(
     encoder: Network, tokenizer: Tokenizer, train: Iterable[Record], test: Iterable[Record], seed: int
 ) -> dict[str, dict[str, Any]]:
     """Per subject: pairs asked, and the AUC of lines before a fix over lines after it, with its interval."""
-    shape = encoder.config.rows
-    taught, asked = pairs(train, tokenizer, shape, MOST), pairs(test, tokenizer, shape)
+    length = encoder.config.max_tokens
+    taught, asked = pairs(train, tokenizer, length, MOST), pairs(test, tokenizer, length)
     scores: dict[str, Callable[[], Floats]] = {
         "model": lambda: _encoded(encoder, taught, asked, seed),
         "linear": lambda: _linear(ngram_features, taught, asked, seed),

@@ -9,7 +9,7 @@ import numpy as np
 from model import dataset
 from model.dataset import Record
 from model.engine import Engine, Finding
-from model.inputs.chunk import Chunk, RowShape
+from model.inputs.chunk import Chunk
 from model.inputs.diff import Hunk
 from model.inputs.files import language
 from model.inputs.tokenizer import Tokenizer
@@ -36,13 +36,13 @@ class Skew:
 
 
 def compare(
-    engine: Engine, tokenizer: Tokenizer, concepts: Sequence[Concept], shape: RowShape, hunks: Iterable[Hunk]
+    engine: Engine, tokenizer: Tokenizer, concepts: Sequence[Concept], max_tokens: int, hunks: Iterable[Hunk]
 ) -> Skew:
     """Training's side is dataset.build over records and one pass over all rows; serving's a hunk at a time."""
     read = [hunk for hunk in hunks if any(line.kind == "add" for line in hunk.lines)]
     taught = [hunk for hunk in read if engine.skip_reason(hunk) is None]
     records = [Record("local/check", language(hunk.path), hunk, {}, frozenset()) for hunk in taught]
-    rows = dataset.build(records, tokenizer, concepts, Counter(), shape)
+    rows = dataset.build(records, tokenizer, concepts, Counter(), max_tokens)
     pieces = [piece.astype(np.int32) for piece in np.split(rows.tokens, rows.starts[1:-1])] if len(rows) else []
     chances = engine.predict([Chunk(0, tuple(pieces), tuple(range(len(pieces))))])
     other_rows: list[str] = []

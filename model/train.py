@@ -75,7 +75,7 @@ def train(
     concepts = [
         concept for concept in learned(load_concepts()) if frequency[concept.id] >= MIN_LINES or concept.id in before
     ]
-    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.rows, beside_injected=False)
+    rows = dataset.build(records, tokenizer, concepts, frequency, encoder_config.max_tokens, beside_injected=False)
     del records
     if not concepts:
         raise DataError(f"no concept has {MIN_LINES} lines in the training repositories of {data}; mine more of them")
@@ -95,7 +95,9 @@ def train(
     if earlier is not None:
         average(encoder, earlier[0], concepts, earlier[2]["concepts"], config.average)
     checkpoint.half(encoder)
-    validation = dataset.build(dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.rows)
+    validation = dataset.build(
+        dataset.read(data, "validation"), tokenizer, concepts, frequency, encoder_config.max_tokens
+    )
     origin = _origin(recipe, data, rows, minutes)
     if earlier is not None:
         origin["training"] |= {"begun_from": _lineage(earlier[2]), "average": config.average}

@@ -269,7 +269,7 @@ def export(
     checkpoint.write_manifest(folder, manifest)
     with _refusals():
         served = load_forward(engine, folder, read_manifest(folder))
-    same = parity(encoder, served, own_rows(tokenizer, encoder.config.rows))
+    same = parity(encoder, served, own_rows(tokenizer, encoder.config.max_tokens))
     console = ctx.obj.console
     console.note(
         f"wrote {path} ({path.stat().st_size:,} bytes); beside torch on {same.rows:,} lines of our own source: "
@@ -326,7 +326,7 @@ def serve_check(
 
     from model import dataset, skew
     from model.engine import WEIGHTS, load_engine, read_manifest
-    from model.inputs.chunk import RowShape
+    from model.inputs.chunk import MAX_TOKENS
     from model.inputs.tokenizer import Tokenizer
     from model.labels import load_concepts
     from sentinelctl.errors import Exit, SentinelError, UsageError
@@ -342,7 +342,8 @@ def serve_check(
         hunks = _hunks(diff)
     else:
         hunks = [record.hunk for record in islice(dataset.read(_mined(data or Path()), "test"), limit)]
-    found = skew.compare(loaded, tokenizer, concepts, RowShape.of(manifest.document), hunks)
+    max_tokens = int(manifest.document.get("config", {}).get("max_tokens", MAX_TOKENS))
+    found = skew.compare(loaded, tokenizer, concepts, max_tokens, hunks)
     if ctx.obj.console.is_json:
         ctx.obj.console.document({"version": 1, **asdict(found), "is_none": found.is_none})
     else:

@@ -62,7 +62,7 @@ def test_both_exports_answer_as_the_network(weights: Path) -> None:
     from model.engine import load_forward, read_manifest
 
     encoder, tokenizer, _ = checkpoint.load(weights)
-    rows = own_rows(tokenizer, encoder.config.rows)[:8]
+    rows = own_rows(tokenizer, encoder.config.max_tokens)[:8]
     for engine, gap in (("torchscript", 1e-4), ("onnx", 0.1)):
         assert parity(encoder, load_forward(engine, weights, read_manifest(weights)), rows).largest_gap < gap
 

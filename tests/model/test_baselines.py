@@ -12,7 +12,6 @@ from model.baselines import learn, learned, majority, ngram_features, size_featu
 from model.config import TrainConfig
 from model.dataset import Rows, record_of
 from model.evaluate import average_precision
-from model.inputs.chunk import RowShape
 from model.labels import load_concepts
 from tests.model import made
 
@@ -27,7 +26,7 @@ def rows_of(*lines: str, label: str = "", path: str = "src/a.py", language: str 
         made.record("made/up0", ("add", line), labels={0: [label]} if label else {}, path=path, language=language)
         for line in lines
     ]
-    return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), RowShape())
+    return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), 96)
 
 
 def taught(*groups: tuple[str, list[str]]) -> Rows:
@@ -37,7 +36,7 @@ def taught(*groups: tuple[str, list[str]]) -> Rows:
         for label, lines in groups
         for line in lines
     ]
-    return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), RowShape())
+    return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), 96)
 
 
 def test_the_majority_answers_every_line_with_what_training_had() -> None:
@@ -52,14 +51,14 @@ def test_size_says_length_indentation_and_hunk_and_nothing_of_the_text() -> None
     assert one.tolist() != indented.tolist()
     assert one.tolist() != longer.tolist()
     hunk = made.record("made/up0", *[("add", "abcdef")] * 9)
-    larger = dataset.build([record_of(hunk)], made.tokenizer(), CONCEPTS, Counter(), RowShape())
+    larger = dataset.build([record_of(hunk)], made.tokenizer(), CONCEPTS, Counter(), 96)
     assert size_features(larger)[0].tolist() != one.tolist()
 
 
 def test_ngrams_are_of_the_line_its_neighbours_and_its_language() -> None:
     def features(*lines: tuple[str, str], **changes: str) -> set[int]:
         record = record_of(made.record("made/up0", *lines, **changes))
-        rows = dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), RowShape())
+        rows = dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), 96)
         return set(ngram_features(rows)[0].tolist())
 
     plain = features(("add", "value = 1"))

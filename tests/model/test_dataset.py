@@ -10,7 +10,7 @@ import pytest
 from model import dataset
 from model.config import TrainConfig
 from model.dataset import NONE, DataError, Record, Rows, record_of, split_of
-from model.inputs.chunk import RowShape, chunks
+from model.inputs.chunk import chunks
 from model.labels import Concept, load_concepts
 from tests.model import made
 
@@ -22,7 +22,7 @@ def build(
     *records: dict[str, object], concepts: list[Concept] = CONCEPTS, frequency: dict[str, int] | None = None
 ) -> Rows:
     read = [record_of(record) for record in records]
-    return dataset.build(read, made.tokenizer(), concepts, Counter(frequency or {}), RowShape())
+    return dataset.build(read, made.tokenizer(), concepts, Counter(frequency or {}), 96)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,16 @@ def test_padded_rows_end_in_zeros() -> None:
         length = int(rows.lengths[row])
         assert batch[at, :length].tolist() == rows.tokens[rows.starts[row] : rows.starts[row + 1]].tolist()
         assert not batch[at, length:].any()
+    wider = rows.padded([1, 0], multiple=8)
+    assert wider.shape == (2, -(-batch.shape[1] // 8) * 8)
+    assert np.array_equal(wider[:, : batch.shape[1]], batch)
+    assert not wider[:, batch.shape[1] :].any()
+
+
+def test_a_fault_put_in_that_the_catalog_excuses_is_none() -> None:
+    lines = [("add", "eval(x)"), ("add", 'eval "$(direnv hook zsh)"')]
+    record = made.record("made/up1", *lines, labels={0: ["eval_exec"], 1: ["eval_exec"]}, injected=[0, 1])
+    assert record_of(record).injected == {0}
 
 
 def test_some_rows_keep_what_belongs_to_them() -> None:
@@ -218,7 +228,7 @@ def test_the_lines_beside_a_fault_that_was_put_there_are_rows_only_where_they_ar
         made.record("made/up1", ("add", "x = 1"), ("add", "eval(x)"), labels={1: ["eval_exec"]}, injected=[1])
     )
     asked = [
-        dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), RowShape(), beside_injected=beside)
+        dataset.build([record], made.tokenizer(), CONCEPTS, Counter(), 96, beside_injected=beside)
         for beside in (True, False)
     ]
     assert [rows.labels.tolist() for rows in asked] == [[NONE, 4], [4]]

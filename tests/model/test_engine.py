@@ -310,14 +310,6 @@ def test_rows_are_as_long_as_the_weights_were_trained_on(tokenizer: Tokenizer) -
         assert max(map(len, chunk.rows)) == longest
 
 
-def test_rows_show_as_many_lines_as_the_weights_were_trained_on(tokenizer: Tokenizer) -> None:
-    hunk = added("a.py", "a", "b", "c", "d", "e")
-    for config, lines in (({}, 1), ({"context": 2}, 2)):
-        engine = scoring(tokenizer, [0, 0, 9, 0, 0], document={"config": config})
-        (chunk,) = engine.encode(hunk)
-        assert chunk.rows[2].tolist().count(tokenizer.special("<before>")) == lines
-
-
 def test_a_slot_of_a_text_is_filled_from_the_line_of_the_finding(tokenizer: Tokenizer) -> None:
     catalog = [replace(each, text="Look at {it}.", slots=(("it", r"(\w+)\(", "this"),)) for each in CATALOG]
     engine = scoring(tokenizer, [0, 9, 0, 0, 0], catalog=catalog)

@@ -42,7 +42,6 @@ from model.evaluate import (
     withheld,
 )
 from model.export import export_onnx
-from model.inputs.chunk import RowShape
 from model.labels import Concept, load_concepts
 from tests.model import made
 from tests.model.conftest import Trained
@@ -181,7 +180,7 @@ def test_what_the_engine_does_not_ask_counts_for_none() -> None:
         record("tests/test_a.py", "python", "except eval"),
         record("a.go", "go", "except eval"),
     ]
-    rows = dataset.build(records, made.tokenizer(), CONCEPTS, Counter(), RowShape())
+    rows = dataset.build(records, made.tokenizer(), CONCEPTS, Counter(), 96)
     asked = is_asked(rows, CONCEPTS)
     assert asked.tolist() == [
         [True, True, True, True],
@@ -321,7 +320,7 @@ def test_lines_that_are_clean_beyond_doubt_leave_the_confidence_of_findings_alon
 def rows_of(*lines: tuple[str, str]) -> Rows:
     """(repository, concept or nothing) of each line, one line a hunk."""
     records = [made.record(name, ("add", "except eval"), labels={0: [said]} if said else {}) for name, said in lines]
-    return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), RowShape())
+    return dataset.build([record_of(each) for each in records], made.tokenizer(), CONCEPTS, Counter(), 96)
 
 
 def sure(*columns: int, confidence: float = 0.9) -> Any:
@@ -494,7 +493,7 @@ def test_other_weights_have_other_figures_and_leave_the_baselines_alone(
 def test_what_is_judged_is_the_int8_graph_that_ships(trained: Trained, tmp_path: Path) -> None:
     encoder, tokenizer, manifest = checkpoint.load(trained.weights)
     concepts = [CATALOG[name] for name in manifest["concepts"]]
-    rows = dataset.build(dataset.read(trained.data, "test"), tokenizer, concepts, Counter(), RowShape())
+    rows = dataset.build(dataset.read(trained.data, "test"), tokenizer, concepts, Counter(), 96)
     answers = served(trained.weights, rows)
     np.testing.assert_allclose(answers, probabilities(encoder, rows, temperature=manifest["temperature"]), atol=0.05)
     for path in trained.weights.iterdir():

@@ -87,7 +87,7 @@ def test_torchscript_gives_torch_s_own_answers_at_sizes_it_was_not_traced_with(
 
 
 def test_an_export_is_compared_on_lines_of_our_own_source(encoder: Encoder, served: Forward, tmp_path: Path) -> None:
-    tokens = own_rows(made.tokenizer(), CONFIG.rows)
+    tokens = own_rows(made.tokenizer(), CONFIG.max_tokens)
     assert len(tokens) > 300
     assert tokens.shape[1] <= CONFIG.max_tokens
     tokens = np.minimum(tokens, CONFIG.vocab_size - 1)

@@ -8,7 +8,6 @@ from model import fixes
 from model.config import EncoderConfig
 from model.dataset import Record, record_of
 from model.encoder import Encoder
-from model.inputs.chunk import RowShape
 from tests.model import made
 
 pytestmark = pytest.mark.train
@@ -40,7 +39,7 @@ def network() -> Encoder:
 
 
 def test_both_sides_of_a_fix_are_rows_of_its_own_lines() -> None:
-    found = fixes.pairs([fixed("a/b", 1, "    if x == None:", "    if x is None:")], made.tokenizer(), RowShape())
+    found = fixes.pairs([fixed("a/b", 1, "    if x == None:", "    if x is None:")], made.tokenizer(), 96)
     assert (len(found), found.repositories, found.hunk.tolist()) == (1, ("a/b",), [0, 1])
     assert [own for own, _, _ in found.rows.texts] == ["    if x is None:", "    if x == None:"]
     assert {around for _, *around in found.rows.texts for around in around} == {
@@ -84,6 +83,6 @@ def test_without_pairs_there_is_no_figure() -> None:
 
 def test_more_pairs_than_are_wanted_are_drawn_evenly() -> None:
     records = histories(made.named("train", 4), 25, is_telling=True)
-    some = fixes.pairs(records, made.tokenizer(), RowShape(), most=40)
+    some = fixes.pairs(records, made.tokenizer(), 96, most=40)
     assert len(some) == 40
     assert len(set(some.repositories)) == 4

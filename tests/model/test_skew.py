@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from model.engine import Probabilities, load_engine
-from model.inputs.chunk import Chunk, RowShape, chunks
+from model.inputs.chunk import Chunk, chunks
 from model.inputs.diff import Hunk, number_lines
 from model.labels import load_concepts
 from model.skew import compare
@@ -36,7 +36,7 @@ class Altered:
 
 def test_serving_reads_and_answers_as_training_does(weights: Path) -> None:  # noqa: F811
     engine = load_engine(weights=weights, threads=1)
-    found = compare(engine, made.tokenizer(), CONCEPTS, RowShape(), HUNKS)
+    found = compare(engine, made.tokenizer(), CONCEPTS, 96, HUNKS)
     assert found.is_none
     assert (found.hunks, found.skipped, found.lines) == (5, 1, 106)
     assert found.findings > 0
@@ -52,14 +52,16 @@ def test_the_shipped_weights_have_no_skew() -> None:
     concepts = [by_id[name] for name in manifest.concepts]
     tokenizer = Tokenizer.load(WEIGHTS / "tokenizer.model")  # noqa: F811
     source = [added(f"model/{path.name}", *path.read_text().splitlines()) for path in WEIGHTS.parent.glob("*.py")]
-    found = compare(load_engine(threads=2), tokenizer, concepts, RowShape.of(manifest.document), [*source, *HUNKS])
+    found = compare(
+        load_engine(threads=2), tokenizer, concepts, manifest.document["config"]["max_tokens"], [*source, *HUNKS]
+    )
     assert found.is_none
     assert found.findings > 20
 
 
 def test_rows_that_are_cut_otherwise_are_named(weights: Path) -> None:  # noqa: F811
     engine = load_engine(weights=weights, threads=1)
-    found = compare(engine, made.tokenizer(), CONCEPTS, RowShape(40), HUNKS)
+    found = compare(engine, made.tokenizer(), CONCEPTS, 40, HUNKS)
     assert "app/store.py:6" in found.other_rows
     assert not found.is_none
 
@@ -70,7 +72,7 @@ def test_a_line_that_serving_leaves_out_is_named(weights: Path) -> None:  # noqa
     def without_the_last(hunk: Hunk) -> tuple[Chunk, ...]:
         return tuple(Chunk(each.index, each.rows[:-1], each.lines[:-1]) for each in chunks(hunk, made.tokenizer()))
 
-    found = compare(Altered(engine, encode=without_the_last), made.tokenizer(), CONCEPTS, RowShape(), HUNKS[:1])  # type: ignore[arg-type]
+    found = compare(Altered(engine, encode=without_the_last), made.tokenizer(), CONCEPTS, 96, HUNKS[:1])  # type: ignore[arg-type]
     assert found.other_rows == ("app/store.py:6",)
 
 
@@ -83,13 +85,13 @@ def test_another_answer_to_the_same_rows_is_named(weights: Path) -> None:  # noq
         scores = engine.predict(windows)
         return scores if len(calls) == 1 else [score[:, ::-1] for score in scores]
 
-    found = compare(Altered(engine, predict=later_otherwise), made.tokenizer(), CONCEPTS, RowShape(), HUNKS)  # type: ignore[arg-type]
+    found = compare(Altered(engine, predict=later_otherwise), made.tokenizer(), CONCEPTS, 96, HUNKS)  # type: ignore[arg-type]
     assert found.other_rows == ()
     assert found.other_findings
 
 
 @pytest.mark.parametrize("hunks", [[], [HUNKS[3]], [HUNKS[4]], [HUNKS[5]]], ids=["none", "deleted", "blank", "other"])
 def test_of_nothing_nothing_differs(hunks: list[Hunk], weights: Path) -> None:  # noqa: F811
-    found = compare(load_engine(weights=weights, threads=1), made.tokenizer(), CONCEPTS, RowShape(), hunks)
+    found = compare(load_engine(weights=weights, threads=1), made.tokenizer(), CONCEPTS, 96, hunks)
     assert found.is_none
     assert found.lines == 0

@@ -31,7 +31,7 @@ CONCEPTS = [concept for concept in load_concepts() if concept.id in made.CONCEPT
 
 
 def rows_of(data: Path, split: dataset.Split, tokenizer: Tokenizer) -> Rows:
-    return dataset.build(dataset.read(data, split), tokenizer, CONCEPTS, Counter(), SMOKE.encoder.rows)
+    return dataset.build(dataset.read(data, split), tokenizer, CONCEPTS, Counter(), SMOKE.encoder.max_tokens)
 
 
 def new_encoder(tokenizer: Tokenizer, seed: int = 7) -> Encoder:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.inputs.chunk import RowShape, chunks
+from model.inputs.chunk import chunks
 from model.inputs.diff import Hunk, LineKind, number_lines
 from model.inputs.tokenizer import SPECIALS, Tokenizer
 from tests.model import made
@@ -92,25 +92,6 @@ def test_a_neighbour_is_kept_where_it_touches_the_line(tokenizer: Tokenizer) -> 
     assert len(tokenizer.encode(before)) == len(tokenizer.encode(after)) == 12
 
 
-def test_wider_rows_show_more_lines_nearest_first_and_of_further_ones_the_beginning(tokenizer: Tokenizer) -> None:
-    long = " ".join(f"{n}" for n in range(100, 160))
-    lines: list[tuple[LineKind, str]] = [
-        ("ctx", long),
-        ("add", "a"),
-        ("add", "x"),
-        ("ctx", "b"),
-        ("ctx", "c"),
-        ("add", "d"),
-    ]
-    (chunk,) = chunks(hunk(*lines), tokenizer, shape=RowShape(context=2))
-    text = spelled(chunk.rows[1], tokenizer)
-    head, _, rest = text.partition("<before><add>a<before><ctx>")
-    far, _, after = rest.partition("<after><ctx>")
-    assert (head, after) == ("<python><own>x", "b<after><ctx>c")
-    assert long.startswith(far)
-    assert len(tokenizer.encode(far)) == 12
-
-
 def test_windows_hold_every_added_line_once_in_order(tokenizer: Tokenizer) -> None:
     lines = [("add", f"x = {n}") if n % 3 else ("ctx", f"y = {n}") for n in range(100)]
     windows = chunks(hunk(*lines), tokenizer, max_rows=32)
@@ -128,7 +109,7 @@ def test_a_hunk_that_adds_nothing_has_no_window(tokenizer: Tokenizer) -> None:
 def test_what_lies_past_four_hundred_characters_is_not_read(tokenizer: Tokenizer) -> None:
     line = "x" * 400
     (one,), (other,) = (
-        chunks(hunk(("add", text)), tokenizer, shape=RowShape(1000)) for text in (line, line + "yz" * 50_000)
+        chunks(hunk(("add", text)), tokenizer, max_tokens=1000) for text in (line, line + "yz" * 50_000)
     )
     assert one.rows[0].tolist() == other.rows[0].tolist()
 
@@ -141,10 +122,10 @@ def test_what_lies_past_four_hundred_characters_is_not_read(tokenizer: Tokenizer
             st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=80),
         )
     ),
-    st.sampled_from((RowShape(40), RowShape(96), RowShape(96, context=3), RowShape(160, context=3))),
+    st.integers(40, 96),
 )
-def test_no_row_is_longer_than_allowed_whatever_the_lines(lines: list[tuple[LineKind, str]], shape: RowShape) -> None:
+def test_no_row_is_longer_than_allowed_whatever_the_lines(lines: list[tuple[LineKind, str]], longest: int) -> None:
     added = [at for at, (kind, text) in enumerate(lines) if kind == "add" and text.strip()]
-    windows = chunks(hunk(*lines), made.tokenizer(), max_rows=4, shape=shape)
+    windows = chunks(hunk(*lines), made.tokenizer(), max_rows=4, max_tokens=longest)
     assert [at for window in windows for at in window.lines] == added
-    assert all(len(row) <= shape.max_tokens for window in windows for row in window.rows)
+    assert all(len(row) <= longest for window in windows for row in window.rows)
