@@ -31,6 +31,8 @@ WEIGHTS: Final = Path(__file__).parent / "weights"
 PRECISION: Final = 0.6  # asked of what is shown, where nothing else is asked
 PRECISIONS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)  # those that thresholds are kept for
 MIN_CONFIDENCE: Final = 0.1  # below it a line counts as clean
+LEAST_KEPT: Final = 0.5  # no confidence is more than doubled by what is not asked of the line
+_LOOKED_AT: Final = 1e-3  # a concept less likely than this is not asked whether it excuses the line
 PART_CHUNKS: Final = 64  # about a second's work: what a progress bar can show
 _LEGIBLE: Final = 400  # characters of a line that must be so
 _RUN: Final = re.compile(r"[a-z]+|[A-Z]+|[0-9]+|[^a-zA-Z0-9]+")
@@ -195,7 +197,7 @@ class ScoringEngine:
                 line = hunk.lines[at].new
                 if line is None or not is_legible(texts[line]):
                     continue
-                if (best := self._best(score[row, 1:], allowed, texts[line])) is not None:
+                if (best := self._best(score[row], allowed, texts[line])) is not None:
                     column, confidence, is_shown = best
                     concept = self._concepts[column]
                     found.append(self._finding(hunk.path, line, texts[line], concept, confidence, is_shown))
@@ -223,16 +225,27 @@ class ScoringEngine:
         """Columns, none not counted, of the concepts that are asked of this file."""
         return np.flatnonzero(asked_of(self._concepts, path))
 
-    def _best(self, score: Probabilities, allowed: npt.NDArray[np.intp], text: str) -> tuple[int, float, bool] | None:
-        """The likeliest concept of those that reach their threshold, else of all; None below MIN_CONFIDENCE."""
-        likely = allowed[score[allowed] >= MIN_CONFIDENCE]
-        allowed = np.array([column for column in likely if not self._concepts[column].excuses(text)], np.intp)
-        if not len(allowed):
+    def _best(self, row: Probabilities, allowed: npt.NDArray[np.intp], text: str) -> tuple[int, float, bool] | None:
+        """The likeliest concept of those that reach their threshold, else of all; None below MIN_CONFIDENCE.
+
+        row: (1 + concepts,), none first. A confidence is the concept's share of what is asked and of none: what was
+        said of concepts that are not asked of this line counts for nothing.
+        """
+        if row[0] > 1 - MIN_CONFIDENCE:
             return None
-        shown = score[allowed] >= self._thresholds[allowed]
-        pool = allowed[shown] if shown.any() else allowed
-        column = int(pool[np.argmax(score[pool])])
-        return column, float(score[column]), bool(shown.any())
+        score = row[1:]
+        likely = allowed[score[allowed] >= _LOOKED_AT]
+        excused = np.array([self._concepts[column].excuses(text) for column in likely], np.bool_)
+        kept = float(row[0] + score[allowed].sum() - score[likely][excused].sum())
+        share = score / max(kept, LEAST_KEPT)
+        asked = likely[~excused]
+        asked = asked[share[asked] >= MIN_CONFIDENCE]
+        if not len(asked):
+            return None
+        shown = share[asked] >= self._thresholds[asked]
+        pool = asked[shown] if shown.any() else asked
+        column = int(pool[np.argmax(share[pool])])
+        return column, float(share[column]), bool(shown.any())
 
     @staticmethod
     def _finding(path: str, line: int, text: str, concept: Concept, confidence: float, is_shown: bool) -> Finding:

@@ -21,7 +21,7 @@ from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Record, Rows
 from model.encoder import Network
-from model.engine import PRECISION, asked_of, load_engine, read_manifest
+from model.engine import LEAST_KEPT, PRECISION, asked_of, load_engine, read_manifest
 from model.inputs.chunk import Chunk
 from model.inputs.tokenizer import Tokenizer
 from model.labels import SEVERITIES, Concept, load_concepts
@@ -56,10 +56,11 @@ def is_asked(rows: Rows, concepts: Sequence[Concept]) -> npt.NDArray[np.bool_]:
 
 
 def withheld(chances: Floats, asked: npt.NDArray[np.bool_]) -> Floats:
-    """Probabilities (rows, 1 + concepts) of what is asked; what is said beside that counts for none."""
+    """Probabilities (rows, 1 + concepts) among what is asked and no finding, as the engine tells them."""
     found = chances.copy()
     found[:, 1:] *= asked
-    found[:, NONE] += (chances[:, 1:] * ~asked).sum(1)
+    found[:, 1:] /= np.maximum(found.sum(1, keepdims=True), LEAST_KEPT)
+    found[:, NONE] = np.maximum(1 - found[:, 1:].sum(1), 0)
     return found
 
 

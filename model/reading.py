@@ -18,7 +18,7 @@ import numpy.typing as npt
 from model import baselines, dataset
 from model.config import TrainConfig
 from model.dataset import DataError, Record
-from model.evaluate import KEPT, Floats, Subject, is_asked, served
+from model.evaluate import KEPT, Floats, Subject, is_asked, served, withheld
 from model.inputs.diff import Hunk
 from model.labels import SEVERITIES, Concept
 
@@ -65,7 +65,8 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confiden
     grave = np.array([SEVERITIES.index(concept.severity) >= _GRAVE for concept in concepts])
     least = np.array([max(min_confidence, subject.manifest["thresholds"][concept.id]) for concept in concepts])
     asked = is_asked(rows, concepts)
-    said: dict[Source, list[tuple[int, int]]] = {"model": _said(served(weights, rows), asked, least, grave)}
+    chances = withheld(served(weights, rows), asked)
+    said: dict[Source, list[tuple[int, int]]] = {"model": _said(chances, asked, least, grave)}
     number = len(said["model"])
     if not number:
         raise DataError(f"the weights in {weights} show no bug and no critical on {data}: there is nothing to read")

@@ -259,7 +259,7 @@ def test_the_precision_asked_for_chooses_the_thresholds(weights: Path) -> None:
 def test_temperature_softens_the_confidence(tokenizer: Tokenizer) -> None:
     sharp, soft = (scoring(tokenizer, [0, 0, 4, 0, 0], temperature=t) for t in (1.0, 2.0))
     hunks = [added("a.py", "x")]
-    assert review(soft, hunks)[0][0].confidence == pytest.approx(np.exp(2) / (np.exp(2) + 4), rel=1e-5)
+    assert review(soft, hunks)[0][0].confidence == pytest.approx(np.exp(2) / (np.exp(2) + 3), rel=1e-5)
     assert review(sharp, hunks)[0][0].confidence > review(soft, hunks)[0][0].confidence
 
 
