@@ -131,13 +131,16 @@ def test_of_several_concepts_the_gravest_is_the_label(said: list[str], chosen: s
 def test_of_two_equally_grave_concepts_the_rarer_is_the_label() -> None:
     concepts = [CATALOG["debug_print"], CATALOG["broad_except"]]
     assert concepts[0].severity == concepts[1].severity
-    record = made.record("made/up1", ("add", "x"), labels={0: ["broad_except", "debug_print"]})
+    line = ("add", "except Exception: print(x)")
+    record = made.record("made/up1", line, labels={0: ["broad_except", "debug_print"]})
     for frequency, chosen in (({"debug_print": 9, "broad_except": 2}, 2), ({"debug_print": 1, "broad_except": 2}, 1)):
         assert build(record, concepts=concepts, frequency=frequency).labels.tolist() == [chosen]
 
 
 def test_a_concept_that_has_no_column_leaves_the_line_clean() -> None:
-    assert build(made.record("made/up1", ("add", "x"), labels={0: ["broad_except"]})).labels.tolist() == [NONE]
+    assert build(
+        made.record("made/up1", ("add", "except Exception:"), labels={0: ["broad_except"]})
+    ).labels.tolist() == [NONE]
 
 
 def test_no_record_gives_no_row() -> None:
