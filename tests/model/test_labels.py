@@ -78,6 +78,13 @@ EXCUSED = {
     "thread_unsafe_call": ("log(strerror(errno));", "when = localtime(&now);"),
     "trap_expands_early": ('trap "kill $server_pid" EXIT', 'trap "finish $state" EXIT'),
     "printf_variable_format": ('printf "${red}failed\\n"', 'printf "$message\\n"'),
+    "request_no_timeout": ("reply = requests.get(url, timeout=5)", "reply = requests.get(url)"),
+    "subprocess_no_check": ("done = subprocess.run(command)", "subprocess.run(command)"),
+    "env_default_type": ('port = int(os.getenv("PORT", 80))', 'port = os.getenv("PORT", 80)'),
+    "identical_operands": ("CHECK(1 == 1);", "if (left == left) {"),
+    "template_unescaped": ("box.innerHTML = '<b>none</b>';", "box.innerHTML = found;"),
+    "insecure_tempfile": ("int fd = mkstemp(name);", "char *name = mktemp(pattern);"),
+    "constant_test": ("while [[ $left > 0 ]]; do", "if [ $left > 0 ]; then"),
     "ignored_error": ('name, _, _ := strings.Cut(text, ":")', "reply, _ := http.Get(address)"),
 }
 
