@@ -21,7 +21,7 @@ from model.config import TrainConfig
 from model.curves import INTERVALS, LEAST, SUBJECTS, Curves, Grades, Judged, reliability
 from model.dataset import NONE, DataError, Record, Rows
 from model.encoder import Network
-from model.engine import LEAST_KEPT, PRECISION, asked_of, load_engine, read_manifest
+from model.engine import LEAST_KEPT, PRECISION, asked_of, load_engine, read_manifest, softmax
 from model.inputs.chunk import Chunk
 from model.inputs.tokenizer import Tokenizer
 from model.labels import SEVERITIES, Concept, load_concepts
@@ -73,42 +73,43 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.int16]) -> float:
     return min(tried, key=lambda each: float(F.cross_entropy(values / each, truth)))
 
 
-def finding_temperature(logits: Floats, labels: npt.NDArray[np.int16]) -> float:
-    """The divisor with which the confidence of the likeliest finding comes nearest to the share that is right.
+def finding_temperature(logits: Floats, labels: npt.NDArray[np.int16], asked: npt.NDArray[np.bool_]) -> float:
+    """The divisor with which the confidence of the likeliest finding, by `withheld`, comes nearest to the share right.
 
-    Only lines where it reaches LEAST count: most are clean beyond doubt, and would have the last word on the others.
+    Only lines where it reaches LEAST count: most are clean beyond doubt, and would
+    have the last word on the others.
     """
-    asked = _softmax(logits)[:, 1:].max(1, initial=0) >= LEAST
-    if not asked.any():
+    told = withheld(softmax(logits), asked)[:, 1:]
+    doubtful = told.max(1, initial=0) >= LEAST
+    if not doubtful.any():
         return 1.0
-    right = logits[asked, 1:].argmax(1) + 1 == labels[asked]
+    right = told[doubtful].argmax(1) + 1 == labels[doubtful]
 
     def surprise(divisor: float) -> float:
-        sure = _softmax(logits[asked] / divisor)[:, 1:].max(1).clip(1e-6, 1 - 1e-6)
+        chances = withheld(softmax(logits[doubtful] / divisor), asked[doubtful])
+        sure = chances[:, 1:].max(1).clip(1e-6, 1 - 1e-6)
         return -float(np.log(np.where(right, sure, 1 - sure)).mean())
 
     return min((round(float(each), 3) for each in np.geomspace(0.5, 2.5, 33)), key=surprise)
 
 
 def thresholds(
-    logits: Floats,
+    chances: Floats,
     labels: npt.NDArray[np.int16],
-    temperature: float,
     concepts: Sequence[Concept],
     precision: float = PRECISION,
     earlier: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, float]:
     """Per concept the lowest confidence from which it is right this share of the time, of a grave one GRAVE_PRECISION.
 
-    Concepts with too few validation lines to tell keep the `earlier` one, or share one threshold with the others of
-    their severity, set on all of them together, and where that cannot be told either, one with all others; NEVER where
-    even that cannot be told.
+    `chances` (rows, 1 + concepts) are those that are shown, by `withheld`. Concepts with too few validation lines to
+    tell keep the `earlier` one, or share one threshold with the others of their severity, set on all of them together,
+    and where that cannot be told either, one with all others; NEVER where even that cannot be told.
     """
 
     def grave(group: Sequence[int]) -> float:
         return max((GRAVE_PRECISION.get(concepts[column - 1].severity, 0.0) for column in group), default=0.0)
 
-    chances = _softmax(logits / temperature)
     found: dict[int, float] = {}
     kept = {at: earlier[concept.id] for at, concept in enumerate(concepts, start=1) if concept.id in earlier}
     columns = range(1, 1 + len(concepts))
@@ -463,8 +464,3 @@ def _share(truth: npt.NDArray[np.bool_]) -> float:
 
 def _rounded(value: float) -> float:
     return round(value, 4)
-
-
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

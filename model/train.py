@@ -22,8 +22,8 @@ from model.config import EncoderConfig, Recipe, TrainConfig
 from model.dataset import DataError, Rows
 from model.encoder import Network, TwoHeads, parameters
 from model.encoder import build as build_network
-from model.engine import PRECISION, PRECISIONS, load_forward, read_manifest
-from model.evaluate import finding_temperature, is_asked, probabilities, thresholds
+from model.engine import PRECISION, PRECISIONS, load_forward, read_manifest, softmax
+from model.evaluate import finding_temperature, is_asked, probabilities, thresholds, withheld
 from model.export import export_onnx, parity
 from model.inputs.tokenizer import FIRST_PIECE, UNKNOWN, Tokenizer
 from model.labels import Concept, learned, load_concepts
@@ -34,7 +34,6 @@ VERSION: Final = "0.1.0"
 MIN_LINES: Final = 12  # of a concept in training, for it to have an output
 _SAVE_EVERY_S: Final = 120.0
 _LOSS_EVERY: Final = 10  # steps between two points of the picture
-_NOT_ASKED: Final = -100.0  # a logit no softmax sees
 _LOSSES: Final = "losses.tsv"  # of the run's folder: step, loss
 _MUON_RATE: Final = 6.0  # of Muon's rate to AdamW's
 _ALIGNED: Final = 8  # tokens; on CUDA a mask of attention of another length is copied first
@@ -385,12 +384,13 @@ def write(
     checkpoint.save(out, encoder, tokenizer)
     export_onnx(encoder, out)
     logits = probabilities(encoder, validation, raw=True)
-    logits[:, 1:][~is_asked(validation, concepts)] = _NOT_ASKED
-    temperature = finding_temperature(logits, validation.labels)
+    mask = is_asked(validation, concepts)
+    temperature = finding_temperature(logits, validation.labels, mask)
+    chances = withheld(softmax(logits / temperature), mask)
     earlier = {f"{PRECISION:g}": manifest["thresholds"]} | manifest.get("thresholds_at", {})
 
     def least(asked: float, kept: Mapping[str, float]) -> dict[str, float]:
-        return thresholds(logits, validation.labels, temperature, concepts, max(asked, least_precision), kept)
+        return thresholds(chances, validation.labels, concepts, max(asked, least_precision), kept)
 
     calibrated = {
         "temperature": temperature,

@@ -213,8 +213,8 @@ def drawn(seed: int, rows: int = 600, outputs: int = 4, spread: float = 3.0) -> 
 def test_what_is_shown_of_a_concept_was_right_six_times_in_ten(seed: int, spread: float, temperature: float) -> None:
     logits, labels = drawn(seed, spread=spread)
     names = ["one", "two", "three"]
-    found = thresholds(logits, labels, temperature, alike(*names))
     chances = softmax(logits / temperature)
+    found = thresholds(chances, labels, alike(*names))
     reaches = {name: chances[:, column] >= found[name] for column, name in enumerate(names, start=1)}
     right = {name: labels[reaches[name]] == column for column, name in enumerate(names, start=1)}
     alone = [name for name in names if list(found.values()).count(found[name]) == 1 and found[name] != NEVER]
@@ -247,19 +247,19 @@ def certain(*groups: tuple[int, int, float, int]) -> tuple[Any, npt.NDArray[np.i
 
 def test_a_threshold_is_the_lowest_confidence_that_keeps_the_precision() -> None:
     logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0), (10, 1, 0.5, 0), (10, 2, 0.8, 0))
-    found = thresholds(logits, labels, 1.0, TWO)
+    found = thresholds(softmax(logits), labels, TWO)
     assert found["one"] == pytest.approx(0.7, abs=1e-4)  # 10 of 16; with the next ten, 10 of 26
     assert found["two"] == NEVER
 
 
 def test_equal_confidences_are_shown_together_or_not_at_all() -> None:
     logits, labels = certain((10, 1, 0.9, 1), (9, 1, 0.7, 1), (40, 1, 0.7, 0))
-    assert thresholds(logits, labels, 1.0, TWO)["one"] == pytest.approx(0.9, abs=1e-4)
+    assert thresholds(softmax(logits), labels, TWO)["one"] == pytest.approx(0.9, abs=1e-4)
 
 
 def test_concepts_with_too_few_lines_share_the_threshold_of_all_of_them() -> None:
     logits, labels = certain((5, 1, 0.95, 1), (5, 2, 0.85, 2))
-    found = thresholds(logits, labels, 1.0, TWO)
+    found = thresholds(softmax(logits), labels, TWO)
     assert found["one"] == found["two"] == pytest.approx(0.85, abs=1e-4)
 
 
@@ -274,33 +274,41 @@ def test_rare_concepts_share_with_their_severity_first() -> None:
     of_bugs[:4, [3, 4]] = of_bugs[:4, [4, 3]]  # four of one, five of the other: too few for either
     truth = np.concatenate((labels, np.where(of_more == 1, 3, 0)))
     truth[len(labels) : len(labels) + 4] = 4
-    found = thresholds(np.concatenate((wide, of_bugs)), truth.astype(np.int16), 1.0, [*alike("one", "two"), *bugs])
+    found = thresholds(softmax(np.concatenate((wide, of_bugs))), truth.astype(np.int16), [*alike("one", "two"), *bugs])
     assert found["one"] == found["two"] == pytest.approx(0.85, abs=1e-3)
     assert found["three"] == found["four"] == pytest.approx(0.9, abs=1e-3)
 
 
 def test_a_higher_precision_asks_for_more_confidence() -> None:
     logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0), (10, 1, 0.5, 0))
-    found = [thresholds(logits, labels, 1.0, TWO, precision)["one"] for precision in (0.3, 0.6, 0.9)]
+    found = [thresholds(softmax(logits), labels, TWO, precision)["one"] for precision in (0.3, 0.6, 0.9)]
     assert found == pytest.approx([0.5, 0.7, 0.9], abs=1e-4)
 
 
 def test_a_grave_claim_has_to_be_surer() -> None:
     logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0))  # 10 of 16 are fewer than seven in ten
     grave = [dataclasses.replace(each, severity="bug") for each in TWO]
-    assert thresholds(logits, labels, 1.0, TWO)["one"] == pytest.approx(0.7, abs=1e-4)
-    assert thresholds(logits, labels, 1.0, grave)["one"] == pytest.approx(0.9, abs=1e-4)
+    assert thresholds(softmax(logits), labels, TWO)["one"] == pytest.approx(0.7, abs=1e-4)
+    assert thresholds(softmax(logits), labels, grave)["one"] == pytest.approx(0.9, abs=1e-4)
 
 
 def test_without_enough_lines_nothing_is_ever_shown() -> None:
     logits, labels = certain((3, 1, 0.9, 1), (3, 2, 0.8, 2))
-    assert set(thresholds(logits, labels, 1.0, TWO).values()) == {NEVER}
+    assert set(thresholds(softmax(logits), labels, TWO).values()) == {NEVER}
     none = np.zeros((0, 3), np.float32), np.zeros(0, np.int16)
-    assert set(thresholds(*none, 1.0, TWO).values()) == {NEVER}
-    assert fit_temperature(*none) == finding_temperature(*none) == 1.0
+    assert set(thresholds(*none, TWO).values()) == {NEVER}
+    assert fit_temperature(*none) == of_findings(*none) == 1.0
 
 
-@pytest.mark.parametrize("fit", [fit_temperature, finding_temperature])
+def all_asked(logits: Any) -> npt.NDArray[np.bool_]:
+    return np.ones((len(logits), logits.shape[1] - 1), np.bool_)
+
+
+def of_findings(logits: Any, labels: npt.NDArray[np.int16]) -> float:
+    return finding_temperature(logits, labels, all_asked(logits))
+
+
+@pytest.mark.parametrize("fit", [fit_temperature, of_findings])
 @pytest.mark.parametrize("factor", [0.6, 1.0, 2.0])
 def test_the_temperature_undoes_how_far_the_logits_were_stretched(fit: Callable[..., float], factor: float) -> None:
     logits, labels = drawn(3, rows=4000, spread=2)
@@ -311,7 +319,14 @@ def test_lines_that_are_clean_beyond_doubt_leave_the_confidence_of_findings_alon
     logits, labels = drawn(3, rows=4000, spread=2)
     clean = np.tile(np.array([20, *[0] * (logits.shape[1] - 1)], np.float32), (40_000, 1))
     with_clean = np.concatenate((logits * 2, clean)), np.concatenate((labels, np.zeros(len(clean), labels.dtype)))
-    assert finding_temperature(*with_clean) == finding_temperature(logits * 2, labels)
+    assert of_findings(*with_clean) == of_findings(logits * 2, labels)
+
+
+def test_what_is_said_of_concepts_that_are_not_asked_leaves_the_temperature_alone() -> None:
+    logits, labels = drawn(3, rows=4000, spread=2)
+    nonsense = np.concatenate((logits * 2, np.ones((len(logits), 1), np.float32)), axis=1)
+    mask = np.concatenate((all_asked(logits), np.zeros((len(logits), 1), np.bool_)), axis=1)
+    assert finding_temperature(nonsense, labels, mask) == pytest.approx(of_findings(logits * 2, labels), rel=0.05)
 
 
 # All figures of one set of answers.
