@@ -1,8 +1,9 @@
 """Real fixes in pairs: is what a fix removed told from what it put in its place, with as many lines on either side?
 
 Each subject scores a hunk, and learns on training pairs that the lines before a fix should score higher than those
-after it. The model's score is a linear one over what its encoder makes of each row, and a copy of the encoder learns on
-with it. Nothing here is served.
+after it. The model's score has a deep part, linear over what its encoder makes of each row, with a copy of the encoder
+that learns on, and a wide one, that of the linear subject: so it is above the linear one where the encoder knows
+something that n-grams do not. `auc_encoder` is of the deep part alone. Nothing here is served.
 """
 
 import random
@@ -26,6 +27,7 @@ from model.inputs.tokenizer import Tokenizer
 from model.ngrams import BUCKETS
 
 Floats = npt.NDArray[np.float32]
+SUBJECTS: Final = ("model", "linear", "size_only")
 MOST: Final = 12_000  # pairs learned from
 _SWAPPED: Final[dict[LineKind, LineKind]] = {"add": "del", "del": "add", "ctx": "ctx"}
 _PASSES: Final = 3  # over the pairs, of each subject
@@ -63,14 +65,13 @@ def judge(
     """Per subject: pairs asked, and the AUC of lines before a fix over lines after it, with its interval."""
     length = encoder.config.max_tokens
     taught, asked = pairs(train, tokenizer, length, MOST), pairs(test, tokenizer, length)
-    scores: dict[str, Callable[[], Floats]] = {
-        "model": lambda: _encoded(encoder, taught, asked, seed),
-        "linear": lambda: _linear(ngram_features, taught, asked, seed),
-        "size_only": lambda: _linear(size_features, taught, asked, seed),
-    }
     if not len(taught) or not len(asked):
-        return {name: {"pairs": 0, "auc": None, "interval": [None, None]} for name in scores}
-    return {name: _figures(score(), asked, seed) for name, score in scores.items()}
+        return {name: {"pairs": 0, "auc": None, "interval": [None, None]} for name in SUBJECTS}
+    deep, wide = _encoded(encoder, taught, asked, seed), _linear(ngram_features, taught, asked, seed)
+    scores = (_unit(deep) + _unit(wide), wide, _linear(size_features, taught, asked, seed))
+    found = {name: _figures(score, asked, seed) for name, score in zip(SUBJECTS, scores, strict=True)}
+    found["model"]["auc_encoder"] = _figures(deep, asked, seed)["auc"]
+    return found
 
 
 def _before(record: Record) -> Record:
@@ -102,6 +103,11 @@ def _figures(scores: Floats, asked: Pairs, seed: int, draws: int = 200) -> dict[
         "auc": round(_auc(before, after), 4),
         "interval": [round(float(low), 4), round(float(high), 4)],
     }
+
+
+def _unit(scores: Floats) -> Floats:
+    """Of one spread."""
+    return scores / max(float(scores.std()), 1e-9)
 
 
 def _auc(higher: Floats, lower: Floats) -> float:
