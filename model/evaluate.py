@@ -104,7 +104,8 @@ def thresholds(
 
     `chances` (rows, 1 + concepts) are those that are shown, by `withheld`. Concepts with too few validation lines to
     tell keep the `earlier` one, or share one threshold with the others of their severity, set on all of them together,
-    and where that cannot be told either, one with all others; NEVER where even that cannot be told.
+    and where that cannot be told either, have the one from which all concepts together are right as often. NEVER where
+    even that cannot be told, or where enough of them are shown with it, and wrong.
     """
 
     def grave(group: Sequence[int]) -> float:
@@ -115,12 +116,20 @@ def thresholds(
     columns = range(1, 1 + len(concepts))
     alone = [[column] for column in columns]
     alike = [[column for column in columns if concepts[column - 1].severity == each] for each in SEVERITIES]
-    for groups in (alone, alike, [list(columns)]):
+    for groups in (alone, alike):
         left = [[column for column in group if column not in found] for group in groups]
         told = [(group, _least(group, chances, labels, max(precision, grave(group)))) for group in left]
         found |= {column: least for group, least in told if least is not None for column in group}
         found = kept | found
-    return {concept.id: found.get(column, NEVER) for column, concept in enumerate(concepts, start=1)}
+    for untold in ([column for column in group if column not in found] for group in alike):
+        asked = max(precision, grave(untold))
+        least = _least(columns, chances, labels, asked) if untold else None
+        if least is not None:
+            shown = chances[:, untold] >= least
+            right = shown & (labels[:, None] == untold)
+            least = NEVER if shown.sum() >= _SUPPORT and right.sum() < asked * shown.sum() else least
+        found |= dict.fromkeys(untold, NEVER if least is None else least)
+    return {concept.id: found[column] for column, concept in enumerate(concepts, start=1)}
 
 
 def _least(columns: Sequence[int], chances: Floats, labels: npt.NDArray[np.int16], precision: float) -> float | None:

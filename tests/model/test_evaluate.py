@@ -222,8 +222,7 @@ def test_what_is_shown_of_a_concept_was_right_six_times_in_ten(seed: int, spread
     for group in (*([name] for name in alone), shared):
         if group:
             shown_right = np.concatenate([right[name] for name in group])
-            assert shown_right.mean() >= 0.6
-            assert shown_right.sum() >= 8
+            assert len(shown_right) < 8 or shown_right.mean() >= 0.6
 
 
 def alike(*names: str) -> list[Concept]:
@@ -249,7 +248,7 @@ def test_a_threshold_is_the_lowest_confidence_that_keeps_the_precision() -> None
     logits, labels = certain((10, 1, 0.9, 1), (6, 1, 0.7, 0), (10, 1, 0.5, 0), (10, 2, 0.8, 0))
     found = thresholds(softmax(logits), labels, TWO)
     assert found["one"] == pytest.approx(0.7, abs=1e-4)  # 10 of 16; with the next ten, 10 of 26
-    assert found["two"] == NEVER
+    assert found["two"] == pytest.approx(0.9, abs=1e-4)  # where all of both are right; it has none there
 
 
 def test_equal_confidences_are_shown_together_or_not_at_all() -> None:
@@ -277,6 +276,18 @@ def test_rare_concepts_share_with_their_severity_first() -> None:
     found = thresholds(softmax(np.concatenate((wide, of_bugs))), truth.astype(np.int16), [*alike("one", "two"), *bugs])
     assert found["one"] == found["two"] == pytest.approx(0.85, abs=1e-3)
     assert found["three"] == found["four"] == pytest.approx(0.9, abs=1e-3)
+
+
+def test_a_severity_with_too_few_lines_has_the_threshold_of_all_unless_it_is_wrong_there() -> None:
+    logits, labels = certain((20, 1, 0.9, 1), (5, 1, 0.6, 0), (3, 2, 0.95, 2))
+    bug = dataclasses.replace(CATALOG["debug_print"], id="two", severity="bug")
+    assert thresholds(softmax(logits), labels, [TWO[0], bug])["two"] == pytest.approx(0.6, abs=1e-4)  # 23 of 28
+    wrong, of_wrong = certain((8, 2, 0.65, 0))
+    logits, labels = np.concatenate((logits, wrong)), np.concatenate((labels, of_wrong))
+    assert thresholds(softmax(logits), labels, [TWO[0], bug])["two"] == pytest.approx(0.9, abs=1e-4)  # 23 of 23
+    wrong, of_wrong = certain((5, 2, 0.92, 0))
+    logits, labels = np.concatenate((logits, wrong)), np.concatenate((labels, of_wrong))
+    assert thresholds(softmax(logits), labels, [TWO[0], bug])["two"] == NEVER  # 3 of 8, of all 23 of 28
 
 
 def test_a_higher_precision_asks_for_more_confidence() -> None:
