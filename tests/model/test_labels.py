@@ -85,6 +85,19 @@ EXCUSED = {
     "template_unescaped": ("box.innerHTML = '<b>none</b>';", "box.innerHTML = found;"),
     "insecure_tempfile": ("int fd = mkstemp(name);", "char *name = mktemp(pattern);"),
     "constant_test": ("while [[ $left > 0 ]]; do", "if [ $left > 0 ]; then"),
+    "raise_without_from": ("raise Missing(name) from found", "raise Missing(name)"),
+    "missing_docstring": ("func (of *store) open(name string) error {", "func (of *Store) Open(name string) error {"),
+    "missing_annotation": ("def open(self, name: str) -> File:", "def open(self, name) -> File:"),
+    "implicit_optional": ("timeout: TimeoutTypes = None,", "timeout: float = None,"),
+    "read_without_r": ("read -n 1 -r answer", "read answer"),
+    "masked_exit_status": ('local top; top="$(pwd)"', 'local top="$(pwd)"'),
+    "boolean_positional": ("found.get(name, True)", "found.set(name, True)"),
+    "boolean_trap": ("def open(name, *, again=False):", "def open(name, again=False):"),
+    "fixed_buffer": ('char name[] = "a";', "char name[64];"),
+    "unchecked_copy_length": ("memcpy(&to, from, sizeof(to));", "memcpy(to, from, length);"),
+    "hardcoded_tmp": ("gpg --import </tmp/key", "gpg --export > /tmp/key"),
+    "indirect_exit_status": ("if [ $? -ne 2 ]; then", "if [ $? -ne 0 ]; then"),
+    "old_typing_syntax": ("from typing import Any, Protocol", "from typing import List"),
     "loose_equality": ("if (found == null) {", "if (found == 1) {"),
     "ignored_error": ('name, _, _ := strings.Cut(text, ":")', "reply, _ := http.Get(address)"),
 }
@@ -101,6 +114,19 @@ def test_a_line_in_which_the_custom_is_found_excuses_a_concept_and_another_does_
     assert not any(
         concept.excuses("COMPREPLY example") for concept in load_concepts() if not concept.unless and not concept.only
     )
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a: b, ", "self,", "a=", "a.", "a(b)[c]", "'", '"', "`$", " ", "(", "*, ", "-r ", "assert ", "x = _ = ", "\\"],
+)
+@pytest.mark.parametrize(
+    "start", ["", "def f(", "memcpy(&", "read ", "local ", "func ", "from typing import ", "trap "]
+)
+def test_no_line_keeps_a_pattern_busy(start: str, piece: str) -> None:
+    """One that backtracks without end would never come back."""
+    for concept in load_concepts():
+        concept.excuses(start + piece * 400)
 
 
 @pytest.mark.parametrize(
