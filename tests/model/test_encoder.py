@@ -124,7 +124,7 @@ def test_learned_places_are_heard_and_turn_nothing() -> None:
 
 CATALOG = {concept.id: concept for concept in load_concepts()}
 # Two bugs of one category, and a nit.
-CONCEPTS = [CATALOG[name] for name in ("bare_except", "swallowed_exception", "missing_docstring")]
+CONCEPTS = [CATALOG[name] for name in ("bare_except", "subprocess_no_check", "missing_docstring")]
 
 
 @pytest.fixture
