@@ -71,7 +71,7 @@ def draw(weights: Path, data: Path, seed: int, config: TrainConfig, min_confiden
     if not number:
         raise DataError(f"the weights in {weights} show no bug and no critical on {data}: there is nothing to read")
     linear = baselines.learned(data / KEPT, baselines.ngram_features, subject.train, 1 + len(concepts), config)
-    said["linear"] = _surest(linear.answer(rows), asked & grave, number)
+    said["linear"] = surest(linear.answer(rows), asked & grave, number)
     chance = np.random.default_rng(seed)
     lines = chance.choice(len(rows), size=min(len(rows), NUMBERS["chance"]), replace=False)
     said["chance"] = [(int(row), said["model"][int(chance.integers(number))][1]) for row in lines]
@@ -132,9 +132,10 @@ def _said(
     return [(int(row), int(best[row])) for row in kept]
 
 
-def _surest(chances: Floats, wanted: npt.NDArray[np.bool_], number: int) -> list[tuple[int, int]]:
-    best = np.where(wanted, chances[:, 1:], 0).argmax(1)
-    sure = chances[np.arange(len(best)), best + 1]
+def surest(chances: Floats, wanted: npt.NDArray[np.bool_], number: int) -> list[tuple[int, int]]:
+    """(row, concept) of what is likeliest among what is wanted; a row of which nothing is wanted comes last."""
+    asked = np.where(wanted, chances[:, 1:], 0)
+    best, sure = asked.argmax(1), asked.max(1)
     return [(int(row), int(best[row])) for row in np.argsort(-sure, kind="stable")[:number]]
 
 

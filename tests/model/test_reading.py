@@ -1,6 +1,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
@@ -51,6 +52,12 @@ def test_who_reads_sees_the_lines_and_the_claim_and_not_who_said_it(items: list[
     renamed = [dataclasses.replace(item, source="chance") for item in items]
     reading.write(renamed, tmp_path / "other.md")
     assert (tmp_path / "other.md").read_text("utf-8") == text
+
+
+def test_the_surest_are_of_what_is_wanted_however_sure_the_rest_is() -> None:
+    chances = np.array([[0.0, 0.9, 0.1], [0.5, 0.3, 0.2], [0.0, 1.0, 0.0]], np.float32)
+    wanted = np.array([[False, True], [True, True], [False, False]])
+    assert reading.surest(chances, wanted, 2) == [(1, 0), (0, 1)]
 
 
 def test_the_score_counts_verdicts_by_source_and_severity(tmp_path: Path) -> None:
