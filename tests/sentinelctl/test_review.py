@@ -135,7 +135,7 @@ def test_weights_that_cannot_be_served_are_refused(repository: Path, run: Run, t
 def test_a_concept_is_explained_with_what_taught_it_and_what_the_weights_do_with_it(weights: Path, run: Run) -> None:
     code, out, _ = run("--explain", "bare_except")
     assert code == 0
-    assert out.startswith("Bare except (bare_except)\nbug, error handling; python\n")
+    assert out.startswith("Bare except (bare_except)\nbug, error handling; python; not in tests, examples or scripts\n")
     assert "Name the exceptions" in out
     assert "taught by ruff E722" in out
     assert "shows it from" in out
