@@ -1,6 +1,7 @@
 """data mine-reviews and triage against fakehub, mine-archive against a server that breaks off, and label on both."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def settled(hub: Running) -> list[int]:
+    """The status of each request, once no more come: the hub notes one after it has answered."""
+    before = -1
+    while before != len(hub.hub.requests):
+        before = len(hub.hub.requests)
+        time.sleep(0.2)
+    return [each.status for each in list(hub.hub.requests)]
+
+
 def test_reviews_are_mined_once_and_then_only_what_is_new(hub: Running, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "data"
     code, shown, _ = run("data", "mine-reviews", "--repo", "local/sample", "--out", out, "--json")
@@ -71,10 +81,10 @@ def test_reviews_are_mined_once_and_then_only_what_is_new(hub: Running, tmp_path
     assert {(each["path"], each["line"], each["pull"]) for each in mined} == {("two_hunks.py", 3, 1)}
     assert all(each["diff_hunk"].startswith("@@") for each in mined)
 
-    asked = len(hub.hub.requests)
+    asked = len(settled(hub))
     code, _, err = run("data", "mine-reviews", "--repo", "local/sample", "--out", out)
     assert "local/sample: 0 new comments, 3 in all; 1 of bots left out" in err
-    assert [each.status for each in list(hub.hub.requests)[asked:]] == [304]
+    assert settled(hub)[asked:] == [304]
 
     say(hub, "wrong")
     _, _, err = run("data", "mine-reviews", "--repo", "local/sample", "--out", out)
