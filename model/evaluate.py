@@ -76,8 +76,7 @@ def fit_temperature(logits: Floats, labels: npt.NDArray[np.int16]) -> float:
 def finding_temperature(logits: Floats, labels: npt.NDArray[np.int16], asked: npt.NDArray[np.bool_]) -> float:
     """The divisor with which the confidence of the likeliest finding, by `withheld`, comes nearest to the share right.
 
-    Only lines where it reaches LEAST count: most are clean beyond doubt, and would
-    have the last word on the others.
+    Only lines where it reaches LEAST count: most are clean beyond doubt, and would have the last word on the others.
     """
     told = withheld(softmax(logits), asked)[:, 1:]
     doubtful = told.max(1, initial=0) >= LEAST
